@@ -1,0 +1,53 @@
+/* Every kernel, for float and for double, for the instruction set that the including file chose. */
+#include <math.h>
+#include <string.h>
+#include "tgr.h"
+
+#define TGR_PASTE2(a, b) a##b
+#define TGR_PASTE(a, b) TGR_PASTE2(a, b)
+#define TGR_STRING2(a) #a
+#define TGR_STRING(a) TGR_STRING2(a)
+
+#define TGR_DOUBLE 0
+#include "templating.h"
+#include "elementary.template.c"
+#include "pointwise.template.c"
+#include "strided.template.c"
+#include "matmul.template.c"
+#include "reduce.template.c"
+#include "loss.template.c"
+#include "gather.template.c"
+#include "update.template.c"
+#undef TGR_DOUBLE
+
+#define TGR_DOUBLE 1
+#include "templating.h"
+#include "elementary.template.c"
+#include "pointwise.template.c"
+#include "strided.template.c"
+#include "matmul.template.c"
+#include "reduce.template.c"
+#include "loss.template.c"
+#include "gather.template.c"
+#include "update.template.c"
+#undef TGR_DOUBLE
+
+static int supported(void) { return TGR_SUPPORTED(); }
+
+const tgr_isa TGR_PASTE(tgr_isa_, TGR_ISA) = {
+    .name = TGR_STRING(TGR_ISA),
+    .vector_bytes = TGR_VECTOR_BYTES,
+    .supported = supported,
+    .kernels = {
+        {
+#define X(name) [TGR_K_##name] = name##_f32,
+            TGR_KERNELS(X)
+#undef X
+        },
+        {
+#define X(name) [TGR_K_##name] = name##_f64,
+            TGR_KERNELS(X)
+#undef X
+        },
+    },
+};

@@ -1,0 +1,21 @@
+/* x86-64 with AVX-512 F/DQ/BW/VL: 32 registers of 64 bytes; 12 x 2 of them accumulate a tile of the matrix product. */
+#include "tgr.h"
+#ifdef TGR_HAVE_X86_VARIANTS
+#define TGR_AVX512 "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target(TGR_AVX512))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,prefer-vector-width=512")
+#endif
+#define TGR_ISA avx512
+#define TGR_VECTOR_BYTES 64
+#define TGR_MR 12
+#define TGR_NRV 2
+#define TGR_SUPPORTED() \
+    (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && \
+     __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+#include "kernels.inc.c"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

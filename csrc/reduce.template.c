@@ -1,0 +1,84 @@
+/* Reductions. Sums are blocked and then pairwise, so the rounding error grows like log2(n), not n (Higham 1993). */
+
+/* sum of x(n), contiguous */
+static real FN(sum_contiguous)(const real *restrict x, ptrdiff_t n)
+{
+    if (n > 512) {
+        ptrdiff_t half = n / 2 / 64 * 64;
+        return FN(sum_contiguous)(x, half) + FN(sum_contiguous)(x + half, n - half);
+    }
+    vec sum[4] = {{0}, {0}, {0}, {0}};
+    ptrdiff_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        for (int u = 0; u < 4; u++) sum[u] += *(const unaligned_vec *)(x + i + u * LANES);
+    sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    real total = 0;
+    for (ptrdiff_t l = 0; l < LANES; l++) total += sum[0][l];
+    for (; i < n; i++) total += x[i];
+    return total;
+}
+
+#define COLUMNS 128 /* columns summed together, so that a partial sum fits the stack */
+
+/* y(columns) = sum over rows of x(rows, columns) with row stride ldx; columns <= COLUMNS */
+static void FN(sum_rows)(real *restrict y, const real *restrict x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t ldx)
+{
+    if (rows > 16) {
+        real upper[COLUMNS];
+        FN(sum_rows)(y, x, rows / 2, columns, ldx);
+        FN(sum_rows)(upper, x + rows / 2 * ldx, rows - rows / 2, columns, ldx);
+        for (ptrdiff_t j = 0; j < columns; j++) y[j] += upper[j];
+        return;
+    }
+    for (ptrdiff_t j = 0; j < columns; j++) y[j] = 0;
+    for (ptrdiff_t i = 0; i < rows; i++)
+        for (ptrdiff_t j = 0; j < columns; j++) y[j] += x[i * ldx + j];
+}
+
+/* y(outer, inner) = sum over the middle axis of x(outer, length, inner); n = {outer, length, inner} */
+TGR_KERNEL(sum)
+{
+    const ptrdiff_t outer = n[0], length = n[1], inner = n[2];
+    real *y = p[0];
+    const real *x = p[1];
+    (void)c;
+    for (ptrdiff_t o = 0; o < outer; o++, x += length * inner, y += inner) {
+        if (inner == 1)
+            *y = FN(sum_contiguous)(x, length);
+        else
+            for (ptrdiff_t j = 0; j < inner; j += COLUMNS)
+                FN(sum_rows)(y + j, x + j, length, inner - j < COLUMNS ? inner - j : COLUMNS, inner);
+    }
+    return TGR_OK;
+}
+#undef COLUMNS
+
+/* y(outer, inner) = max over the middle axis of x(outer, length, inner); NaN wins; n = {outer, length >= 1, inner} */
+TGR_KERNEL(max)
+{
+    const ptrdiff_t outer = n[0], length = n[1], inner = n[2];
+    real *restrict y = p[0];
+    const real *restrict x = p[1];
+    (void)c;
+    for (ptrdiff_t o = 0; o < outer; o++, y += inner) {
+        for (ptrdiff_t j = 0; j < inner; j++) y[j] = x[j];
+        x += inner;
+        for (ptrdiff_t l = 1; l < length; l++, x += inner)
+            for (ptrdiff_t j = 0; j < inner; j++) y[j] = x[j] > y[j] || x[j] != x[j] ? x[j] : y[j];
+    }
+    return TGR_OK;
+}
+
+/* y() = sum of x(n)^2, in double whatever the type of x, so that the norm of a large gradient does not overflow */
+TGR_KERNEL(sum_of_squares)
+{
+    double sum[8] = {0};
+    const real *restrict x = p[1];
+    ptrdiff_t i = 0;
+    (void)c;
+    for (; i + 8 <= n[0]; i += 8)
+        for (int u = 0; u < 8; u++) sum[u] += (double)x[i + u] * (double)x[i + u];
+    for (; i < n[0]; i++) sum[0] += (double)x[i] * (double)x[i];
+    *(double *)p[0] = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+    return TGR_OK;
+}

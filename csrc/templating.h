@@ -1,0 +1,38 @@
+/* float and double from one source: included once with TGR_DOUBLE 0 and once with 1, before the templates.
+ * In a template, `real` is the type, FN(name) a private function, M(name) the C library's function of that type. */
+#undef real
+#undef vec
+#undef unaligned_vec
+#undef bits
+#undef FN
+#undef M
+#undef REAL
+#undef LANES
+
+#if TGR_DOUBLE
+#define real double
+#define vec TGR_vec_f64
+#define unaligned_vec TGR_unaligned_vec_f64
+#define bits uint64_t
+#define FN(name) name##_f64
+#define M(name) name
+#define REAL(single, dbl) (dbl)
+#else
+#define real float
+#define vec TGR_vec_f32
+#define unaligned_vec TGR_unaligned_vec_f32
+#define bits uint32_t
+#define FN(name) name##_f32
+#define M(name) name##f
+#define REAL(single, dbl) (single##f)
+#endif
+
+/* elements in one vector register */
+#define LANES ((ptrdiff_t)(TGR_VECTOR_BYTES / sizeof(real)))
+
+typedef real vec __attribute__((vector_size(TGR_VECTOR_BYTES)));
+typedef real unaligned_vec __attribute__((vector_size(TGR_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+#undef TGR_KERNEL
+#define TGR_KERNEL(name) \
+    static int FN(name)(void *const *p, const ptrdiff_t *n, const double *c)

@@ -1,0 +1,78 @@
+/* The whole contract between the C kernels and whoever calls them.
+ *
+ * A kernel is one function with one signature:
+ *
+ *     int kernel(void *const *p, const ptrdiff_t *n, const double *c)
+ *
+ *   p   pointers, outputs first, then inputs, in the order of the kernel's shape comment
+ *   n   sizes and strides; strides count elements, never bytes
+ *   c   scalar constants
+ *
+ * It returns a tgr_status. The uniform signature is what lets a captured list of calls be replayed
+ * without knowing the kernels. A kernel allocates nothing, keeps no state, and may be called from
+ * any number of threads at once. Outputs never overlap inputs unless the comment says "in place".
+ *
+ * A new kernel is one line in TGR_KERNELS and one TGR_KERNEL(name) function in a *.template.c.
+ */
+#ifndef TGR_H
+#define TGR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define TGR_MAX_DIMS 64 /* numpy's own limit */
+
+typedef enum {
+    TGR_OK = 0,
+    TGR_BAD_INDEX = 1, /* an integer index lies outside its axis */
+} tgr_status;
+
+typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
+
+#define TGR_KERNELS(X) \
+    X(neg) X(exp) X(log) X(sqrt) X(tanh) X(sigmoid) X(relu) X(relu_vjp) X(scale) \
+    X(add) X(sub) X(mul) X(div) X(pow) X(pow_dbase) X(pow_dexponent) X(equal) \
+    X(copy) X(accumulate) X(fill) \
+    X(matmul) \
+    X(sum) X(max) X(sum_of_squares) \
+    X(softmax) X(log_softmax) X(nll) X(cross_entropy_vjp) \
+    X(take) X(take_add) \
+    X(sgd) X(adam)
+
+typedef enum {
+#define X(name) TGR_K_##name,
+    TGR_KERNELS(X)
+#undef X
+    TGR_KERNEL_COUNT
+} tgr_kernel_id;
+
+typedef int (*tgr_kernel)(void *const *p, const ptrdiff_t *n, const double *c);
+
+/* One instruction set: the same sources compiled for it, for both dtypes. */
+typedef struct {
+    const char *name;
+    int vector_bytes;
+    int (*supported)(void); /* does this CPU run it? */
+    tgr_kernel kernels[TGR_DTYPE_COUNT][TGR_KERNEL_COUNT];
+} tgr_isa;
+
+/* Slowest first; the last supported one is the default. */
+extern const tgr_isa tgr_isa_baseline;
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define TGR_HAVE_X86_VARIANTS 1
+extern const tgr_isa tgr_isa_avx2;
+extern const tgr_isa tgr_isa_avx512;
+#endif
+
+int tgr_isa_count(void);
+const tgr_isa *tgr_isa_at(int i);
+const tgr_isa *tgr_best_isa(void);
+const char *tgr_kernel_name(int kernel);
+const char *tgr_compiler(void);
+
+/* Per-thread scratch memory for packed panels, 64-byte aligned, TGR_SCRATCH_BYTES long. Its contents
+ * mean nothing between calls. */
+#define TGR_SCRATCH_BYTES (1536 * 1024)
+void *tgr_scratch(void);
+
+#endif

@@ -1,0 +1,38 @@
+"""Builds the one extension module: the Cython wrapper and the C kernels it calls. Everything else is in pyproject.toml."""
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+# No -ffast-math: NaN, infinity and signed zero go through kernels as IEEE 754 says. What the three flags give up is
+# errno and the floating-point exception flags, which nobody reads and which would forbid vector code.
+FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math"]
+
+native = Extension(
+    "tinygrad_rnn._native",
+    sources=[
+        "tinygrad_rnn/_native.pyx",
+        "csrc/dispatch.c",
+        "csrc/kernels_baseline.c",
+        "csrc/kernels_avx2.c",
+        "csrc/kernels_avx512.c",
+    ],
+    depends=[
+        "csrc/tgr.h",
+        "csrc/templating.h",
+        "csrc/kernels.inc.c",
+        "csrc/elementary.template.c",
+        "csrc/pointwise.template.c",
+        "csrc/strided.template.c",
+        "csrc/matmul.template.c",
+        "csrc/reduce.template.c",
+        "csrc/loss.template.c",
+        "csrc/gather.template.c",
+        "csrc/update.template.c",
+    ],
+    include_dirs=["csrc", numpy.get_include()],
+    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+    extra_compile_args=FLAGS,
+)
+
+setup(ext_modules=cythonize([native]))

@@ -1,0 +1,27 @@
+"""Reverse-mode autodiff whose graph can be read node by node: where does a gradient go on its way back, and why?
+
+import tinygrad_rnn as tr
+
+rnn = tr.nn.RNN(8, 32, seed=0)
+graph = tr.trace(rnn, x, loss=lambda output: output[-1].sum())
+graph[0, 3, "tanh"].grad      # any node, by layer, step and op
+print(graph.why())            # vanishing, healthy or exploding; the cause; what to try
+"""
+
+from . import functions, nn, ops, optim
+from .backends import build_info
+from .flow import Gain, GradTerms, Trace, Verdict, trace
+from .functions import *  # noqa: F403 (every public op)
+from .graph import Graph, Nodes, NodeView, Paths, SameGraph, same_graph
+from .ops import ShapeError
+from .tape import Address, Tape, no_grad, scope, use_backend
+from .tensor import Tensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    *("Tensor", "Tape", "scope", "no_grad", "use_backend", "Address", "ShapeError"),
+    *("trace", "Trace", "same_graph", "SameGraph", "Graph", "NodeView", "Nodes", "Paths", "Gain", "GradTerms", "Verdict"),
+    *("functions", "nn", "ops", "optim", "build_info"),
+    *functions.__all__,
+]

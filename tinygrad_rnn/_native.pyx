@@ -1,0 +1,772 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The native backend: every kernel of csrc/ as a function of numpy arrays.
+
+Thin on purpose: it checks shapes and dtypes, allocates the output, and calls the C kernel; the mathematics is in csrc/.
+`_reference.py` has the same functions in plain numpy, and a test holds the two together.
+
+Every array is float32 or float64, of any strides; an input that a kernel needs contiguous is copied by the copy kernel.
+Outputs are new C-contiguous arrays, except where a docstring says "view" or "in place". Mixed dtypes raise TypeError,
+shapes that do not fit raise ValueError, an index out of range raises IndexError.
+"""
+import os
+
+import numpy as np
+cimport numpy as cnp
+from libc.stddef cimport ptrdiff_t
+
+
+cnp.import_array()
+
+cdef extern from "tgr.h":
+    ctypedef int (*tgr_kernel)(void *const *p, const ptrdiff_t *n, const double *c) noexcept nogil
+    ctypedef struct tgr_isa:
+        const char *name
+        int vector_bytes
+        int (*supported)() noexcept nogil
+        tgr_kernel kernels[2][64]
+    int TGR_BAD_INDEX, TGR_F32, TGR_F64
+    int TGR_K_neg, TGR_K_exp, TGR_K_log, TGR_K_sqrt, TGR_K_tanh, TGR_K_sigmoid, TGR_K_relu, TGR_K_relu_vjp, TGR_K_scale
+    int TGR_K_add, TGR_K_sub, TGR_K_mul, TGR_K_div, TGR_K_pow, TGR_K_pow_dbase, TGR_K_pow_dexponent, TGR_K_equal
+    int TGR_K_copy, TGR_K_accumulate, TGR_K_fill, TGR_K_matmul, TGR_K_sum, TGR_K_max, TGR_K_sum_of_squares
+    int TGR_K_softmax, TGR_K_log_softmax, TGR_K_nll, TGR_K_cross_entropy_vjp, TGR_K_take, TGR_K_take_add
+    int TGR_K_sgd, TGR_K_adam
+    int tgr_isa_count() noexcept nogil
+    const tgr_isa *tgr_isa_at(int i) noexcept nogil
+    const tgr_isa *tgr_best_isa() noexcept nogil
+    const char *tgr_kernel_name(int kernel) noexcept nogil
+    const char *tgr_compiler() noexcept nogil
+
+cdef enum:
+    MAX_DIMS = 64
+    STRIDED_SIZES = 1 + 3 * MAX_DIMS  # ndim, dims and two sets of strides
+    # Below this many elementary operations, releasing and taking the GIL costs more than it lets others gain.
+    RELEASE_ABOVE = 4096
+
+cdef const tgr_isa *active = NULL
+
+
+# ---- instruction sets ----------------------------------------------------------------------------------------------
+
+def isa_names():
+    """Names of the compiled instruction sets, slowest first."""
+    return [tgr_isa_at(i).name.decode() for i in range(tgr_isa_count())]
+
+
+def supported_isa_names():
+    """Names of the compiled instruction sets that this CPU runs, slowest first."""
+    return [tgr_isa_at(i).name.decode() for i in range(tgr_isa_count()) if tgr_isa_at(i).supported()]
+
+
+def isa():
+    """Name of the instruction set in use."""
+    return active.name.decode()
+
+
+def vector_bytes():
+    """Width in bytes of a vector register of the instruction set in use."""
+    return active.vector_bytes
+
+
+def compiler():
+    """Name and version of the compiler that built the kernels."""
+    return tgr_compiler().decode()
+
+
+def set_isa(str name):
+    """Use instruction set `name` from now on, in every thread. Raises ValueError if it is unknown or unsupported here."""
+    global active
+    for i in range(tgr_isa_count()):
+        if tgr_isa_at(i).name.decode() == name and tgr_isa_at(i).supported():
+            active = tgr_isa_at(i)
+            return
+    if name in isa_names():
+        raise ValueError(f"instruction set {name!r} is not supported by this CPU, which runs "
+                         f"{', '.join(supported_isa_names())}")
+    raise ValueError(f"unknown instruction set {name!r}; this build has {', '.join(isa_names())}")
+
+
+active = tgr_best_isa()
+if os.environ.get("TGR_ISA"):
+    try:
+        set_isa(os.environ["TGR_ISA"])
+    except ValueError as error:
+        raise ImportError(f"TGR_ISA: {error}") from None
+
+
+# ---- checks, allocation and the one call into C --------------------------------------------------------------------
+
+cdef int dtype_of(cnp.ndarray x, int kernel) except -1:
+    cdef int kind = cnp.PyArray_TYPE(x)
+    if kind == cnp.NPY_FLOAT:
+        return TGR_F32
+    if kind == cnp.NPY_DOUBLE:
+        return TGR_F64
+    raise TypeError(f"{tgr_kernel_name(kernel).decode()}: expected float32 or float64, got {x.dtype}")
+
+
+cdef int same_dtype(cnp.ndarray x, cnp.ndarray y, int kernel) except -1:
+    cdef int dtype = dtype_of(x, kernel)
+    if cnp.PyArray_TYPE(y) != cnp.PyArray_TYPE(x):
+        dtype_of(y, kernel)
+        raise TypeError(f"{tgr_kernel_name(kernel).decode()}: {x.dtype} and {y.dtype} do not mix")
+    return dtype
+
+
+cdef inline bint is_plain(cnp.ndarray x) noexcept:
+    """C-contiguous, aligned and in native byte order: what a kernel can read."""
+    return cnp.PyArray_IS_C_CONTIGUOUS(x) and cnp.PyArray_ISBEHAVED_RO(x)
+
+
+cdef int run(int kernel, int dtype, void **p, const ptrdiff_t *n, const double *c, ptrdiff_t work) except -1:
+    cdef int status
+    cdef tgr_kernel call = active.kernels[dtype][kernel]
+    if work > RELEASE_ABOVE:
+        with nogil:
+            status = call(p, n, c)
+    else:
+        status = call(p, n, c)
+    if status == TGR_BAD_INDEX:
+        raise IndexError(f"{tgr_kernel_name(kernel).decode()}: an index lies outside 0..{n[1] - 1}")
+    return 0
+
+
+cdef inline cnp.ndarray empty(int ndim, cnp.npy_intp *dims, cnp.ndarray like):
+    return <cnp.ndarray>cnp.PyArray_EMPTY(ndim, dims, cnp.PyArray_TYPE(like), 0)
+
+
+cdef inline cnp.ndarray empty_like(cnp.ndarray x):
+    return <cnp.ndarray>cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+
+
+cdef int element_strides(cnp.ndarray x, ptrdiff_t *strides, int kernel) except -1:
+    cdef int i
+    cdef cnp.npy_intp size = cnp.PyArray_ITEMSIZE(x)
+    if not cnp.PyArray_ISBEHAVED_RO(x):
+        raise ValueError(f"{tgr_kernel_name(kernel).decode()}: array is unaligned or not in native byte order")
+    for i in range(cnp.PyArray_NDIM(x)):
+        if cnp.PyArray_STRIDES(x)[i] % size:
+            raise ValueError(f"{tgr_kernel_name(kernel).decode()}: stride of axis {i} is not a multiple of the item size")
+        strides[i] = cnp.PyArray_STRIDES(x)[i] // size
+    return 0
+
+
+cdef int collapse(int ndim, const cnp.npy_intp *dims, const ptrdiff_t *s, const ptrdiff_t *t, ptrdiff_t *n) noexcept:
+    """Write {ndim, dims, s, t} to n with axes merged wherever both operands allow it; returns the new ndim >= 1."""
+    cdef ptrdiff_t d[MAX_DIMS]
+    cdef ptrdiff_t a[MAX_DIMS]
+    cdef ptrdiff_t b[MAX_DIMS]
+    cdef int i, top = -1
+    for i in range(ndim):
+        if dims[i] == 1:
+            continue
+        if top >= 0 and a[top] == s[i] * dims[i] and b[top] == t[i] * dims[i]:
+            d[top] *= dims[i]
+        else:
+            top += 1
+            d[top] = dims[i]
+        a[top] = s[i]
+        b[top] = t[i]
+    if top < 0:
+        top, d[0], a[0], b[0] = 0, 1, 1, 1
+    n[0] = top + 1
+    for i in range(top + 1):
+        n[1 + i] = d[i]
+        n[1 + n[0] + i] = a[i]
+        n[1 + 2 * n[0] + i] = b[i]
+    return top + 1
+
+
+cdef cnp.ndarray contiguous(cnp.ndarray x, int kernel):
+    if is_plain(x):
+        return x
+    dtype_of(x, kernel)
+    return copy(x)
+
+
+cdef int strided(int kernel, cnp.ndarray y, cnp.ndarray x) except -1:
+    """y[...] = x or y[...] += x for equal shapes, any strides."""
+    cdef ptrdiff_t sx[MAX_DIMS]
+    cdef ptrdiff_t sy[MAX_DIMS]
+    cdef ptrdiff_t n[STRIDED_SIZES]
+    cdef void *p[2]
+    cdef int dtype = same_dtype(y, x, kernel)
+    if not cnp.PyArray_SAMESHAPE(x, y):
+        raise ValueError(f"{tgr_kernel_name(kernel).decode()}: shapes {shape_of(y)} and {shape_of(x)} differ")
+    element_strides(x, sx, kernel)
+    element_strides(y, sy, kernel)
+    collapse(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), sy, sx, n)
+    p[0] = cnp.PyArray_DATA(y)
+    p[1] = cnp.PyArray_DATA(x)
+    return run(kernel, dtype, p, n, NULL, cnp.PyArray_SIZE(x))
+
+
+cdef tuple shape_of(cnp.ndarray x):
+    return tuple([cnp.PyArray_DIMS(x)[i] for i in range(cnp.PyArray_NDIM(x))])
+
+
+cdef tuple axes_of(axis, int ndim, str name):
+    """Sorted non-negative axes; None means all."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    out = set()
+    for a in axes:
+        i = a + ndim if a < 0 else a
+        if not 0 <= i < ndim:
+            raise ValueError(f"{name}: axis {a} is out of bounds for {ndim} dimensions")
+        if i in out:
+            raise ValueError(f"{name}: axis {a} is given twice")
+        out.add(i)
+    return tuple(sorted(out))
+
+
+# ---- pointwise -----------------------------------------------------------------------------------------------------
+
+cdef cnp.ndarray unary(int kernel, cnp.ndarray x_, const double *c=NULL):
+    cdef cnp.ndarray x = contiguous(x_, kernel)
+    cdef int dtype = dtype_of(x, kernel)
+    cdef cnp.ndarray y = empty_like(x)
+    cdef void *p[2]
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(x)
+    p[0] = cnp.PyArray_DATA(y)
+    p[1] = cnp.PyArray_DATA(x)
+    run(kernel, dtype, p, &n, c, n)
+    return y
+
+
+cdef tuple with_derivative(int kernel, cnp.ndarray x_):
+    cdef cnp.ndarray x = contiguous(x_, kernel)
+    cdef int dtype = dtype_of(x, kernel)
+    cdef cnp.ndarray y = empty_like(x)
+    cdef cnp.ndarray dy = empty_like(x)
+    cdef void *p[3]
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(x)
+    p[0] = cnp.PyArray_DATA(y)
+    p[1] = cnp.PyArray_DATA(dy)
+    p[2] = cnp.PyArray_DATA(x)
+    run(kernel, dtype, p, &n, NULL, n)
+    return y, dy
+
+
+cdef cnp.ndarray binary(int kernel, cnp.ndarray a, cnp.ndarray b):
+    cdef int dtype = same_dtype(a, b, kernel)
+    cdef int na = cnp.PyArray_NDIM(a), nb = cnp.PyArray_NDIM(b), nd = na if na > nb else nb, i
+    cdef cnp.npy_intp dims[MAX_DIMS]
+    cdef ptrdiff_t raw[MAX_DIMS]
+    cdef ptrdiff_t sa[MAX_DIMS]
+    cdef ptrdiff_t sb[MAX_DIMS]
+    cdef ptrdiff_t n[STRIDED_SIZES]
+    cdef cnp.npy_intp da, db
+    cdef cnp.ndarray y
+    cdef void *p[3]
+    if cnp.PyArray_SAMESHAPE(a, b) and is_plain(a) and is_plain(b):
+        y = empty_like(a)
+        n[0], n[1], n[2], n[3] = 1, cnp.PyArray_SIZE(a), 1, 1
+    else:
+        element_strides(a, raw, kernel)
+        for i in range(nd):
+            sa[i] = 0 if i < nd - na or cnp.PyArray_DIMS(a)[i - nd + na] == 1 else raw[i - nd + na]
+        element_strides(b, raw, kernel)
+        for i in range(nd):
+            sb[i] = 0 if i < nd - nb or cnp.PyArray_DIMS(b)[i - nd + nb] == 1 else raw[i - nd + nb]
+            da = 1 if i < nd - na else cnp.PyArray_DIMS(a)[i - nd + na]
+            db = 1 if i < nd - nb else cnp.PyArray_DIMS(b)[i - nd + nb]
+            if da != db and da != 1 and db != 1:
+                raise ValueError(f"{tgr_kernel_name(kernel).decode()}: shapes {shape_of(a)} and {shape_of(b)} do not broadcast")
+            dims[i] = db if da == 1 else da
+        y = empty(nd, dims, a)
+        collapse(nd, dims, sa, sb, n)
+    p[0] = cnp.PyArray_DATA(y)
+    p[1] = cnp.PyArray_DATA(a)
+    p[2] = cnp.PyArray_DATA(b)
+    run(kernel, dtype, p, n, NULL, cnp.PyArray_SIZE(y))
+    return y
+
+
+def neg(cnp.ndarray x not None):
+    """-x"""
+    return unary(TGR_K_neg, x)
+
+
+def exp(cnp.ndarray x not None):
+    """e^x"""
+    return unary(TGR_K_exp, x)
+
+
+def log(cnp.ndarray x not None):
+    """Natural logarithm."""
+    return unary(TGR_K_log, x)
+
+
+def sqrt(cnp.ndarray x not None):
+    """Square root."""
+    return unary(TGR_K_sqrt, x)
+
+
+def relu(cnp.ndarray x not None):
+    """max(x, 0); NaN stays NaN."""
+    return unary(TGR_K_relu, x)
+
+
+def tanh(cnp.ndarray x not None):
+    """(tanh(x), tanh'(x)), the derivative computed from x so that it is right in saturation."""
+    return with_derivative(TGR_K_tanh, x)
+
+
+def sigmoid(cnp.ndarray x not None):
+    """(sigmoid(x), sigmoid'(x)), the derivative computed from x so that it is right in saturation."""
+    return with_derivative(TGR_K_sigmoid, x)
+
+
+def relu_vjp(cnp.ndarray g_ not None, cnp.ndarray y_ not None):
+    """g where y > 0, else 0; equal shapes."""
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_relu_vjp)
+    cdef cnp.ndarray y = contiguous(y_, TGR_K_relu_vjp)
+    cdef int dtype = same_dtype(g, y, TGR_K_relu_vjp)
+    if not cnp.PyArray_SAMESHAPE(g, y):
+        raise ValueError(f"relu_vjp: shapes {shape_of(g)} and {shape_of(y)} differ")
+    cdef cnp.ndarray dx = empty_like(g)
+    cdef void *p[3]
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(g)
+    p[0] = cnp.PyArray_DATA(dx)
+    p[1] = cnp.PyArray_DATA(g)
+    p[2] = cnp.PyArray_DATA(y)
+    run(TGR_K_relu_vjp, dtype, p, &n, NULL, n)
+    return dx
+
+
+def scale(cnp.ndarray x not None, double factor):
+    """factor * x"""
+    return unary(TGR_K_scale, x, &factor)
+
+
+def add(cnp.ndarray a not None, cnp.ndarray b not None):
+    """a + b, broadcast."""
+    return binary(TGR_K_add, a, b)
+
+
+def sub(cnp.ndarray a not None, cnp.ndarray b not None):
+    """a - b, broadcast."""
+    return binary(TGR_K_sub, a, b)
+
+
+def mul(cnp.ndarray a not None, cnp.ndarray b not None):
+    """a * b, broadcast."""
+    return binary(TGR_K_mul, a, b)
+
+
+def div(cnp.ndarray a not None, cnp.ndarray b not None):
+    """a / b, broadcast."""
+    return binary(TGR_K_div, a, b)
+
+
+def pow(cnp.ndarray a not None, cnp.ndarray b not None):
+    """a ** b, broadcast."""
+    return binary(TGR_K_pow, a, b)
+
+
+def pow_dbase(cnp.ndarray a not None, cnp.ndarray b not None):
+    """d(a ** b)/da = b a ** (b - 1), 0 where b is 0; broadcast."""
+    return binary(TGR_K_pow_dbase, a, b)
+
+
+def pow_dexponent(cnp.ndarray a not None, cnp.ndarray b not None):
+    """d(a ** b)/db = a ** b log(a), 0 where a is 0 and b >= 0; broadcast."""
+    return binary(TGR_K_pow_dexponent, a, b)
+
+
+def equal(cnp.ndarray a not None, cnp.ndarray b not None):
+    """1 where a == b, else 0, in the dtype of a; broadcast."""
+    return binary(TGR_K_equal, a, b)
+
+
+# ---- memory --------------------------------------------------------------------------------------------------------
+
+def copy(cnp.ndarray x not None):
+    """A new C-contiguous array with the values of x."""
+    dtype_of(x, TGR_K_copy)
+    cdef cnp.ndarray y = empty_like(x)
+    strided(TGR_K_copy, y, x)
+    return y
+
+
+def accumulate(cnp.ndarray y not None, cnp.ndarray x not None):
+    """y += x in place, equal shapes; returns y."""
+    if not cnp.PyArray_ISWRITEABLE(y):
+        raise ValueError("accumulate: the output is read-only")
+    strided(TGR_K_accumulate, y, x)
+    return y
+
+
+def zeros(shape, dtype):
+    """A new array of zeros."""
+    cdef cnp.ndarray y = np.empty(shape, dtype)
+    cdef double value = 0
+    cdef void *p = cnp.PyArray_DATA(y)
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(y)
+    run(TGR_K_fill, dtype_of(y, TGR_K_fill), &p, &n, &value, n)
+    return y
+
+
+def reshape(cnp.ndarray x not None, shape):
+    """x with another shape: a view where x is contiguous, else a copy."""
+    return contiguous(x, TGR_K_copy).reshape(shape)
+
+
+def transpose(cnp.ndarray x not None, axes=None):
+    """View of x with permuted axes, reversed by default."""
+    return x.transpose(axes)
+
+
+def slice(cnp.ndarray x not None, index):
+    """View x[index]; index holds integers, slices, None and Ellipsis."""
+    return x[index if Ellipsis in index else index + (Ellipsis,)]
+
+
+def broadcast_to(cnp.ndarray x not None, shape):
+    """Read-only view of x repeated to the shape."""
+    return np.broadcast_to(x, shape)
+
+
+def concatenate(parts, int axis):
+    """The arrays joined along an existing axis >= 0."""
+    cdef cnp.ndarray first = parts[0], part, y
+    dtype_of(first, TGR_K_copy)
+    shape, start = list(shape_of(first)), 0
+    for part in parts:
+        other = list(shape_of(part))
+        if len(other) != len(shape) or other[:axis] != shape[:axis] or other[axis + 1:] != shape[axis + 1:]:
+            raise ValueError(f"concatenate: shapes {shape_of(first)} and {tuple(other)} differ beside axis {axis}")
+        start += other[axis]
+    shape[axis] = start
+    y = np.empty(shape, first.dtype)
+    start = 0
+    for part in parts:
+        stop = start + cnp.PyArray_DIMS(part)[axis]
+        strided(TGR_K_copy, y[(np.s_[:],) * axis + (np.s_[start:stop],)], part)
+        start = stop
+    return y
+
+
+def take(cnp.ndarray x_ not None, cnp.ndarray index not None):
+    """x[index] along axis 0; index is int64, its entries in 0..len(x) - 1."""
+    cdef cnp.ndarray x = contiguous(x_, TGR_K_take)
+    cdef cnp.ndarray i = as_index(index, "take")
+    cdef cnp.ndarray y = np.empty(shape_of(i) + shape_of(x)[1:], x.dtype)
+    cdef void *p[3]
+    cdef ptrdiff_t n[3]
+    p[0], p[1], p[2] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x), cnp.PyArray_DATA(i)
+    n[0], n[1], n[2] = cnp.PyArray_SIZE(i), cnp.PyArray_DIMS(x)[0], row_size(x)
+    run(TGR_K_take, dtype_of(x, TGR_K_take), p, n, NULL, cnp.PyArray_SIZE(y))
+    return y
+
+
+def take_add(cnp.ndarray x not None, cnp.ndarray index not None, cnp.ndarray g_ not None):
+    """x[index] += g along axis 0, in place, repeated entries accumulating; x contiguous; returns x."""
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_take_add)
+    cdef cnp.ndarray i = as_index(index, "take_add")
+    cdef int dtype = same_dtype(x, g, TGR_K_take_add)
+    cdef void *p[3]
+    cdef ptrdiff_t n[3]
+    if not is_plain(x) or not cnp.PyArray_ISWRITEABLE(x):
+        raise ValueError("take_add: the output must be contiguous and writeable")
+    if shape_of(g) != shape_of(i) + shape_of(x)[1:]:
+        raise ValueError(f"take_add: expected a cotangent of shape {shape_of(i) + shape_of(x)[1:]}, got {shape_of(g)}")
+    p[0], p[1], p[2] = cnp.PyArray_DATA(x), cnp.PyArray_DATA(g), cnp.PyArray_DATA(i)
+    n[0], n[1], n[2] = cnp.PyArray_SIZE(i), cnp.PyArray_DIMS(x)[0], row_size(x)
+    run(TGR_K_take_add, dtype, p, n, NULL, cnp.PyArray_SIZE(g))
+    return x
+
+
+cdef ptrdiff_t row_size(cnp.ndarray x) noexcept:
+    cdef ptrdiff_t size = 1
+    for i in range(1, cnp.PyArray_NDIM(x)):
+        size *= cnp.PyArray_DIMS(x)[i]
+    return size
+
+
+cdef cnp.ndarray as_index(cnp.ndarray index, str name):
+    if cnp.PyArray_TYPE(index) != cnp.NPY_INT64:
+        raise TypeError(f"{name}: expected int64 indices, got {index.dtype}")
+    return index if is_plain(index) else np.array(index, order="C")
+
+
+# ---- matrix product ------------------------------------------------------------------------------------------------
+
+cdef cnp.ndarray product(cnp.ndarray y, cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias, ptrdiff_t *n, int dtype):
+    """Runs the kernel; sizes and strides in n as its comment says."""
+    cdef void *p[4]
+    # the stride of an axis of length 1 is never used, but numpy may report anything: let the kernel see a unit one
+    if n[1] == 1: n[5] = 1
+    if n[3] == 1: n[6], n[8] = 1, 1
+    if n[2] == 1: n[9] = 1
+    p[0], p[1], p[2] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(a), cnp.PyArray_DATA(b)
+    p[3] = NULL if bias is None else cnp.PyArray_DATA(bias)
+    run(TGR_K_matmul, dtype, p, n, NULL, n[0] * n[1] * n[2] * (n[3] + 1))
+    return y
+
+
+def matmul(cnp.ndarray a not None, cnp.ndarray b not None):
+    """a(..., m, k) b(..., k, n) -> (..., m, n), batch axes broadcast; both at least 2-D, any strides."""
+    cdef int na = cnp.PyArray_NDIM(a), nb = cnp.PyArray_NDIM(b)
+    cdef int dtype = same_dtype(a, b, TGR_K_matmul)
+    cdef ptrdiff_t sa[MAX_DIMS]
+    cdef ptrdiff_t sb[MAX_DIMS]
+    cdef ptrdiff_t batch[STRIDED_SIZES]
+    cdef ptrdiff_t n[10]
+    cdef cnp.npy_intp dims[MAX_DIMS]
+    cdef ptrdiff_t ta[MAX_DIMS]
+    cdef ptrdiff_t tb[MAX_DIMS]
+    cdef int nd = na if na > nb else nb, i
+    cdef cnp.npy_intp da, db
+    cdef cnp.ndarray y
+    if na < 2 or nb < 2 or cnp.PyArray_DIMS(a)[na - 1] != cnp.PyArray_DIMS(b)[nb - 2]:
+        raise ValueError(f"matmul: shapes {shape_of(a)} and {shape_of(b)} do not fit (..., m, k) and (..., k, n)")
+    element_strides(a, sa, TGR_K_matmul)
+    element_strides(b, sb, TGR_K_matmul)
+    for i in range(nd - 2):
+        da = 1 if i < nd - na else cnp.PyArray_DIMS(a)[i - nd + na]
+        db = 1 if i < nd - nb else cnp.PyArray_DIMS(b)[i - nd + nb]
+        if da != db and da != 1 and db != 1:
+            raise ValueError(f"matmul: batch axes of shapes {shape_of(a)} and {shape_of(b)} do not broadcast")
+        ta[i] = 0 if da == 1 else sa[i - nd + na]
+        tb[i] = 0 if db == 1 else sb[i - nd + nb]
+        dims[i] = db if da == 1 else da
+    if collapse(nd - 2, dims, ta, tb, batch) > 1:
+        # no single batch stride reaches every matrix: lay the operands out so that one does
+        whole = tuple([dims[i] for i in range(nd - 2)])
+        return matmul(copy(np.broadcast_to(a, whole + shape_of(a)[na - 2:])), copy(np.broadcast_to(b, whole + shape_of(b)[nb - 2:])))
+    dims[nd - 2], dims[nd - 1] = cnp.PyArray_DIMS(a)[na - 2], cnp.PyArray_DIMS(b)[nb - 1]
+    y = empty(nd, dims, a)
+    n[0], n[1], n[2], n[3] = batch[1], dims[nd - 2], dims[nd - 1], cnp.PyArray_DIMS(a)[na - 1]
+    n[4], n[5], n[6] = batch[2], sa[na - 2], sa[na - 1]
+    n[7], n[8], n[9] = batch[3], sb[nb - 2], sb[nb - 1]
+    return product(y, a, b, None, n, dtype)
+
+
+def linear(cnp.ndarray x not None, cnp.ndarray w not None, cnp.ndarray b=None):
+    """x(..., I) w(O, I)^T [+ b(O)] -> (..., O)"""
+    cdef int dtype = same_dtype(x, w, TGR_K_matmul)
+    cdef int nd = cnp.PyArray_NDIM(x), i
+    cdef ptrdiff_t sx[MAX_DIMS]
+    cdef ptrdiff_t sw[MAX_DIMS]
+    cdef ptrdiff_t n[10]
+    cdef cnp.npy_intp dims[MAX_DIMS]
+    cdef cnp.ndarray y
+    if nd < 1 or cnp.PyArray_NDIM(w) != 2 or cnp.PyArray_DIMS(x)[nd - 1] != cnp.PyArray_DIMS(w)[1]:
+        raise ValueError(f"linear: input {shape_of(x)} and weight {shape_of(w)} do not fit (..., I) and (O, I)")
+    if nd != 2:
+        x = contiguous(x, TGR_K_matmul)
+    if b is not None:
+        same_dtype(x, b, TGR_K_matmul)
+        if cnp.PyArray_NDIM(b) != 1 or cnp.PyArray_DIMS(b)[0] != cnp.PyArray_DIMS(w)[0]:
+            raise ValueError(f"linear: bias {shape_of(b)} does not fit the weight {shape_of(w)}; expected ({cnp.PyArray_DIMS(w)[0]},)")
+        b = contiguous(b, TGR_K_matmul)
+    element_strides(x, sx, TGR_K_matmul)
+    element_strides(w, sw, TGR_K_matmul)
+    n[0], n[1], n[2], n[3] = 1, 1, cnp.PyArray_DIMS(w)[0], cnp.PyArray_DIMS(w)[1]
+    for i in range(nd - 1):
+        dims[i] = cnp.PyArray_DIMS(x)[i]
+        n[1] *= dims[i]
+    dims[nd - 1] = n[2]
+    y = empty(nd, dims, x)
+    n[4], n[5], n[6] = 0, sx[0] if nd == 2 else n[3], sx[nd - 1]
+    n[7], n[8], n[9] = 0, sw[1], sw[0]
+    return product(y, x, w, b, n, dtype)
+
+
+# ---- reductions ----------------------------------------------------------------------------------------------------
+
+cdef cnp.ndarray reduce(int kernel, cnp.ndarray x_, tuple axes, str name):
+    """Reduced over the sorted axes, which stay with length 1."""
+    cdef cnp.ndarray x = contiguous(x_, kernel)
+    cdef int dtype = dtype_of(x, kernel), last, first, i, at = len(axes) - 1
+    cdef ptrdiff_t n[3]
+    cdef cnp.npy_intp dims[MAX_DIMS]
+    cdef cnp.ndarray y
+    cdef void *p[2]
+    if not axes:
+        return x
+    while at >= 0:  # each run of adjacent axes is one call of the kernel
+        last = first = axes[at]
+        while at > 0 and axes[at - 1] == first - 1:
+            at -= 1
+            first = axes[at]
+        at -= 1
+        n[0], n[1], n[2] = 1, 1, 1
+        for i in range(cnp.PyArray_NDIM(x)):
+            n[0 if i < first else 1 if i <= last else 2] *= cnp.PyArray_DIMS(x)[i]
+            dims[i] = 1 if first <= i <= last else cnp.PyArray_DIMS(x)[i]
+        if kernel == TGR_K_max and n[1] == 0:
+            raise ValueError(f"{name}: the maximum of an empty axis does not exist (shape {shape_of(x)})")
+        y = empty(cnp.PyArray_NDIM(x), dims, x)
+        p[0], p[1] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x)
+        run(kernel, dtype, p, n, NULL, n[0] * n[1] * n[2])
+        x = y
+    return x
+
+
+cdef cnp.ndarray reduced(int kernel, cnp.ndarray x, axis, keepdims, str name):
+    cdef tuple axes = axes_of(axis, cnp.PyArray_NDIM(x), name)
+    cdef cnp.ndarray y = reduce(kernel, x, axes, name)
+    if keepdims or not axes:
+        return y
+    return y.reshape(tuple([s for i, s in enumerate(shape_of(x)) if i not in axes]))
+
+
+def sum(cnp.ndarray x not None, axis=None, keepdims=False):
+    """Sum over an axis, a tuple of axes, or all (None)."""
+    return reduced(TGR_K_sum, x, axis, keepdims, "sum")
+
+
+def max(cnp.ndarray x not None, axis=None, keepdims=False):
+    """Maximum over an axis, a tuple of axes, or all (None); NaN wins."""
+    return reduced(TGR_K_max, x, axis, keepdims, "max")
+
+
+def sum_to(cnp.ndarray g not None, tuple shape):
+    """g summed over the axes along which `shape` was broadcast to the shape of g; g itself where none was."""
+    cdef int nd = len(shape), extra = cnp.PyArray_NDIM(g) - nd, i
+    cdef list axes
+    if extra == 0:
+        for i in range(nd):
+            if <cnp.npy_intp>shape[i] != cnp.PyArray_DIMS(g)[i]:
+                break
+        else:
+            return g
+    if extra < 0:
+        raise ValueError(f"sum_to: {shape} does not broadcast to {shape_of(g)}")
+    axes = list(range(extra))
+    for i in range(nd):
+        if <cnp.npy_intp>shape[i] != cnp.PyArray_DIMS(g)[i + extra]:
+            if shape[i] != 1:
+                raise ValueError(f"sum_to: {shape} does not broadcast to {shape_of(g)}")
+            axes.append(i + extra)
+    return reduce(TGR_K_sum, g, tuple(axes), "sum_to").reshape(shape)
+
+
+def sum_of_squares(cnp.ndarray x_ not None):
+    """Sum of x ** 2 as a Python float, accumulated in double precision."""
+    cdef cnp.ndarray x = contiguous(x_, TGR_K_sum_of_squares)
+    cdef double total
+    cdef void *p[2]
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(x)
+    p[0], p[1] = &total, cnp.PyArray_DATA(x)
+    run(TGR_K_sum_of_squares, dtype_of(x, TGR_K_sum_of_squares), p, &n, NULL, n)
+    return total
+
+
+# ---- losses --------------------------------------------------------------------------------------------------------
+
+cdef cnp.ndarray along_axis(int kernel, cnp.ndarray x_, int axis, str name):
+    cdef cnp.ndarray x = contiguous(x_, kernel)
+    cdef int dtype = dtype_of(x, kernel), i
+    cdef int at = axes_of(axis, cnp.PyArray_NDIM(x), name)[0]
+    cdef cnp.ndarray y = empty_like(x)
+    cdef ptrdiff_t n[3]
+    cdef void *p[2]
+    n[0], n[1], n[2] = 1, 1, 1
+    for i in range(cnp.PyArray_NDIM(x)):
+        n[0 if i < at else 1 if i == at else 2] *= cnp.PyArray_DIMS(x)[i]
+    p[0], p[1] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x)
+    run(kernel, dtype, p, n, NULL, cnp.PyArray_SIZE(x))
+    return y
+
+
+def softmax(cnp.ndarray x not None, int axis):
+    """exp(x) / sum(exp(x)) along the axis."""
+    return along_axis(TGR_K_softmax, x, axis, "softmax")
+
+
+def log_softmax(cnp.ndarray x not None, int axis):
+    """x - log(sum(exp(x))) along the axis."""
+    return along_axis(TGR_K_log_softmax, x, axis, "log_softmax")
+
+
+cdef int check_rows(cnp.ndarray x, cnp.ndarray target, str name) except -1:
+    if cnp.PyArray_NDIM(x) != 2 or shape_of(target) != shape_of(x)[:1]:
+        raise ValueError(f"{name}: expected (rows, classes) and (rows,), got {shape_of(x)} and {shape_of(target)}")
+    return 0
+
+
+def nll(cnp.ndarray log_probability_ not None, cnp.ndarray target_ not None):
+    """-log_probability[i, target[i]] for every row i of (rows, classes); target is int64."""
+    cdef cnp.ndarray x = contiguous(log_probability_, TGR_K_nll)
+    cdef cnp.ndarray target = as_index(target_, "nll")
+    check_rows(x, target, "nll")
+    cdef cnp.ndarray y = empty(1, cnp.PyArray_DIMS(x), x)
+    cdef void *p[3]
+    cdef ptrdiff_t n[2]
+    p[0], p[1], p[2] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x), cnp.PyArray_DATA(target)
+    n[0], n[1] = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1]
+    run(TGR_K_nll, dtype_of(x, TGR_K_nll), p, n, NULL, n[0])
+    return y
+
+
+def cross_entropy_vjp(cnp.ndarray g_ not None, cnp.ndarray log_probability_ not None, cnp.ndarray target_ not None):
+    """g(rows) (exp(log_probability) - onehot(target)), the cotangent of x in nll(log_softmax(x), target)."""
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_cross_entropy_vjp)
+    cdef cnp.ndarray x = contiguous(log_probability_, TGR_K_cross_entropy_vjp)
+    cdef cnp.ndarray target = as_index(target_, "cross_entropy_vjp")
+    check_rows(x, target, "cross_entropy_vjp")
+    check_rows(x, g, "cross_entropy_vjp")
+    cdef int dtype = same_dtype(g, x, TGR_K_cross_entropy_vjp)
+    cdef cnp.ndarray y = empty_like(x)
+    cdef void *p[4]
+    cdef ptrdiff_t n[2]
+    p[0], p[1], p[2], p[3] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(g), cnp.PyArray_DATA(x), cnp.PyArray_DATA(target)
+    n[0], n[1] = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1]
+    run(TGR_K_cross_entropy_vjp, dtype, p, n, NULL, cnp.PyArray_SIZE(x))
+    return y
+
+
+# ---- updates, in place ---------------------------------------------------------------------------------------------
+
+cdef int check_update(str name, cnp.ndarray w, list others) except -1:
+    cdef cnp.ndarray other
+    for other in [w] + others:
+        if not cnp.PyArray_SAMESHAPE(w, other) or cnp.PyArray_TYPE(w) != cnp.PyArray_TYPE(other):
+            raise ValueError(f"{name}: parameter {w.dtype} {shape_of(w)} and {other.dtype} {shape_of(other)} differ")
+        if not is_plain(other) or (other is not others[len(others) - 1] and not cnp.PyArray_ISWRITEABLE(other)):
+            raise ValueError(f"{name}: parameter and state must be contiguous and writeable")
+    return 0
+
+
+def scale_in_place(cnp.ndarray x not None, double factor):
+    """x *= factor in place, x contiguous; returns x."""
+    check_update("scale_in_place", x, [x])
+    if not cnp.PyArray_ISWRITEABLE(x):
+        raise ValueError("scale_in_place: the array is read-only")
+    cdef void *p[2]
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(x)
+    p[0] = p[1] = cnp.PyArray_DATA(x)
+    run(TGR_K_scale, dtype_of(x, TGR_K_scale), p, &n, &factor, n)
+    return x
+
+
+def sgd(cnp.ndarray w not None, velocity, cnp.ndarray g_ not None, double rate, double momentum):
+    """velocity = momentum velocity + g; w -= rate velocity, in place; velocity None means plain w -= rate g."""
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_sgd)
+    check_update("sgd", w, [g] if velocity is None else [velocity, g])
+    cdef void *p[3]
+    cdef double c[2]
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(w)
+    p[0], p[2] = cnp.PyArray_DATA(w), cnp.PyArray_DATA(g)
+    p[1] = NULL if velocity is None else cnp.PyArray_DATA(<cnp.ndarray>velocity)
+    c[0], c[1] = rate, momentum
+    run(TGR_K_sgd, dtype_of(w, TGR_K_sgd), p, &n, c, n)
+    return w
+
+
+def adam(cnp.ndarray w not None, cnp.ndarray m not None, cnp.ndarray v not None, cnp.ndarray g_ not None,
+         double step, double beta1, double beta2, double eps, double root):
+    """One Adam update in place: m, v are moving averages of g and g ** 2, w -= step m / (sqrt(v) / root + eps)."""
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_adam)
+    check_update("adam", w, [m, v, g])
+    cdef void *p[4]
+    cdef double c[5]
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(w)
+    p[0], p[1], p[2], p[3] = cnp.PyArray_DATA(w), cnp.PyArray_DATA(m), cnp.PyArray_DATA(v), cnp.PyArray_DATA(g)
+    c[0], c[1], c[2], c[3], c[4] = step, beta1, beta2, eps, root
+    run(TGR_K_adam, dtype_of(w, TGR_K_adam), p, &n, c, n)
+    return w

@@ -1,0 +1,268 @@
+"""The reference backend: every function of the native backend in plain numpy, written to be obviously right.
+
+It is the oracle of every kernel test, and where analysis needs more precision than the graph has, the rules run on it
+in float64. Names, signatures and errors are those of `_native.pyx`; each function keeps the dtype of its inputs.
+"""
+
+import numpy as np
+
+
+def _checked(name, *arrays):
+    for x in arrays:
+        if x.dtype not in (np.float32, np.float64):
+            raise TypeError(f"{name}: expected float32 or float64, got {x.dtype}")
+        if x.dtype != arrays[0].dtype:
+            raise TypeError(f"{name}: {arrays[0].dtype} and {x.dtype} do not mix")
+
+
+def _pointwise(name, f, *arrays):
+    _checked(name, *arrays)
+    try:
+        with np.errstate(all="ignore"):
+            return np.asarray(f(*arrays), arrays[0].dtype, order="C")
+    except ValueError:
+        raise ValueError(f"{name}: shapes {' and '.join(str(x.shape) for x in arrays)} do not broadcast") from None
+
+
+def neg(x):
+    return _pointwise("neg", np.negative, x)
+
+
+def exp(x):
+    return _pointwise("exp", np.exp, x)
+
+
+def log(x):
+    return _pointwise("log", np.log, x)
+
+
+def sqrt(x):
+    return _pointwise("sqrt", np.sqrt, x)
+
+
+def relu(x):
+    return _pointwise("relu", lambda x: np.maximum(x, 0), x)
+
+
+def tanh(x):
+    def derivative(x):
+        e = np.exp(-2 * np.abs(x.astype(np.float64)))
+        return 4 * e / (1 + e) ** 2
+
+    return _pointwise("tanh", np.tanh, x), _pointwise("tanh", derivative, x)
+
+
+def sigmoid(x):
+    def value(x):
+        e = np.exp(-np.abs(x.astype(np.float64)))
+        return np.where(x < 0, e, 1) / (1 + e)
+
+    def derivative(x):
+        e = np.exp(-np.abs(x.astype(np.float64)))
+        return e / (1 + e) ** 2
+
+    return _pointwise("sigmoid", value, x), _pointwise("sigmoid", derivative, x)
+
+
+def relu_vjp(g, y):
+    if g.shape != y.shape:
+        raise ValueError(f"relu_vjp: shapes {g.shape} and {y.shape} differ")
+    return _pointwise("relu_vjp", lambda g, y: np.where(y > 0, g, 0), g, y)
+
+
+def scale(x, factor):
+    return _pointwise("scale", lambda x: x * x.dtype.type(factor), x)
+
+
+def add(a, b):
+    return _pointwise("add", np.add, a, b)
+
+
+def sub(a, b):
+    return _pointwise("sub", np.subtract, a, b)
+
+
+def mul(a, b):
+    return _pointwise("mul", np.multiply, a, b)
+
+
+def div(a, b):
+    return _pointwise("div", np.divide, a, b)
+
+
+def pow(a, b):
+    return _pointwise("pow", np.power, a, b)
+
+
+def pow_dbase(a, b):
+    return _pointwise("pow_dbase", lambda a, b: np.where(b == 0, 0, b * np.power(a, b - 1)), a, b)
+
+
+def pow_dexponent(a, b):
+    return _pointwise("pow_dexponent", lambda a, b: np.where((a == 0) & (b >= 0), 0, np.power(a, b) * np.log(a)), a, b)
+
+
+def equal(a, b):
+    return _pointwise("equal", np.equal, a, b)
+
+
+def copy(x):
+    _checked("copy", x)
+    return np.array(x, order="C")
+
+
+def accumulate(y, x):
+    _checked("accumulate", y, x)
+    if x.shape != y.shape:
+        raise ValueError(f"accumulate: shapes {y.shape} and {x.shape} differ")
+    y += x
+    return y
+
+
+def zeros(shape, dtype):
+    return np.zeros(shape, dtype)
+
+
+def reshape(x, shape):
+    return x.reshape(shape)
+
+
+def transpose(x, axes=None):
+    return x.transpose(axes)
+
+
+def slice(x, index):
+    return x[index if Ellipsis in index else (*index, Ellipsis)]
+
+
+def broadcast_to(x, shape):
+    return np.broadcast_to(x, shape)
+
+
+def concatenate(parts, axis):
+    _checked("concatenate", *parts)
+    return np.concatenate(parts, axis)
+
+
+def take(x, index):
+    _check_index("take", x, index)
+    return x[index]
+
+
+def take_add(x, index, g):
+    _check_index("take_add", x, index)
+    _checked("take_add", x, g)
+    np.add.at(x, index, g)
+    return x
+
+
+def _check_index(name, x, index):
+    if index.dtype != np.int64:
+        raise TypeError(f"{name}: expected int64 indices, got {index.dtype}")
+    if index.size and not 0 <= index.min() <= index.max() < len(x):
+        raise IndexError(f"{name}: an index lies outside 0..{len(x) - 1}")
+
+
+def matmul(a, b):
+    _checked("matmul", a, b)
+    if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
+        raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit (..., m, k) and (..., k, n)")
+    return np.matmul(a, b)
+
+
+def linear(x, w, b=None):
+    _checked("linear", *([x, w] if b is None else [x, w, b]))
+    if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[1]:
+        raise ValueError(f"linear: input {x.shape} and weight {w.shape} do not fit (..., I) and (O, I)")
+    if b is not None and b.shape != w.shape[:1]:
+        raise ValueError(f"linear: bias {b.shape} does not fit the weight {w.shape}; expected {w.shape[:1]}")
+    y = np.asarray(x @ w.T)
+    return y if b is None else y + b
+
+
+def sum(x, axis=None, keepdims=False):
+    _checked("sum", x)
+    return np.asarray(np.sum(x, axis=axis, keepdims=keepdims))
+
+
+def max(x, axis=None, keepdims=False):
+    _checked("max", x)
+    return np.asarray(np.max(x, axis=axis, keepdims=keepdims))
+
+
+def sum_to(g, shape):
+    _checked("sum_to", g)
+    extra = g.ndim - len(shape)
+    if extra < 0 or any(s != d and s != 1 for s, d in zip(shape, g.shape[extra:], strict=True)):
+        raise ValueError(f"sum_to: {shape} does not broadcast to {g.shape}")
+    axes = tuple(range(extra)) + tuple(i + extra for i, s in enumerate(shape) if s != g.shape[i + extra])
+    return np.sum(g, axis=axes, keepdims=True).reshape(shape) if axes else g
+
+
+def sum_of_squares(x):
+    _checked("sum_of_squares", x)
+    return float(np.sum(np.square(x, dtype=np.float64)))
+
+
+def softmax(x, axis):
+    def value(x):
+        e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
+        return e / np.sum(e, axis=axis, keepdims=True)
+
+    return _pointwise("softmax", value, x)
+
+
+def log_softmax(x, axis):
+    def value(x):
+        shifted = x - np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+        return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+
+    return _pointwise("log_softmax", value, x)
+
+
+def _check_rows(name, x, target, g=None):
+    if target.dtype != np.int64:
+        raise TypeError(f"{name}: expected int64 indices, got {target.dtype}")
+    if x.ndim != 2 or target.shape != x.shape[:1] or (g is not None and g.shape != x.shape[:1]):
+        raise ValueError(f"{name}: expected (rows, classes) and (rows,), got {x.shape} and {target.shape}")
+    if target.size and not 0 <= target.min() <= target.max() < x.shape[1]:
+        raise IndexError(f"{name}: an index lies outside 0..{x.shape[1] - 1}")
+
+
+def nll(log_probability, target):
+    _check_rows("nll", log_probability, target)
+    return -log_probability[np.arange(len(target)), target]
+
+
+def cross_entropy_vjp(g, log_probability, target):
+    _check_rows("cross_entropy_vjp", log_probability, target, g)
+    _checked("cross_entropy_vjp", g, log_probability)
+    residual = np.exp(log_probability)
+    residual[np.arange(len(target)), target] -= 1
+    return g[:, None] * residual
+
+
+def scale_in_place(x, factor):
+    x *= x.dtype.type(factor)
+    return x
+
+
+def sgd(w, velocity, g, rate, momentum):
+    real = w.dtype.type
+    if velocity is None:
+        w -= real(rate) * g
+    else:
+        velocity *= real(momentum)
+        velocity += g
+        w -= real(rate) * velocity
+    return w
+
+
+def adam(w, m, v, g, step, beta1, beta2, eps, root):
+    real = w.dtype.type
+    m *= real(beta1)
+    m += real(1 - beta1) * g
+    v *= real(beta2)
+    v += real(1 - beta2) * (g * g)
+    w -= real(step) * m / (np.sqrt(v) / real(root) + real(eps))
+    return w

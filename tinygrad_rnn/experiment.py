@@ -1,0 +1,195 @@
+"""The founding question as an experiment: train a character RNN on real text, and ask where its gradient goes, before and
+after. The command (`cli.py`) prints and draws what `examine` finds; nothing here prints."""
+
+from __future__ import annotations
+
+import pydoc_data.topics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import functions as F
+from .flow import Gain, GradTerms, Trace, Verdict, trace
+from .graph import Paths, SameGraph, same_graph
+from .nn import RNN, Embedding, Linear, Module
+from .optim import Adam, clip_grad_norm_
+from .tensor import Tensor
+
+EMBEDDING = 32  # features of a character
+BATCH = 32  # windows in one update, and in an examination
+CLIP = 1.0  # joint norm of the gradients in an update
+
+
+class CharNet(Module):
+    """Next-character logits: Embedding -> a net over the sequence (an RNN, or an MLP unrolled from one) -> Linear.
+
+    Indices (T, B) -> logits (T, B, characters)."""
+
+    def __init__(self, embedding: Embedding, net: Module, readout: Linear) -> None:
+        self.embedding, self.net, self.readout = embedding, net, readout
+
+    def forward(self, indices: np.ndarray) -> Tensor:
+        output, _ = self.net(self.embedding(indices))
+        return self.readout(output)
+
+
+class LastCharacter(CharNet):
+    """The same net, asked for the logits after the last character alone, (B, characters)."""
+
+    def forward(self, indices: np.ndarray) -> Tensor:
+        output, _ = self.net(self.embedding(indices))
+        return self.readout(output[-1])
+
+
+def read_text(path: str | None) -> str:
+    """A UTF-8 text, or the English reference text that ships inside CPython. Raises ValueError or OSError in one clear line."""
+    if path is None:
+        return "\n\n".join(text for _, text in sorted(pydoc_data.topics.topics.items()))
+    data = Path(path).read_bytes()
+    if not data:
+        raise ValueError(f"{path} is empty")
+    if b"\0" in data:
+        raise ValueError(f"{path} is not a text: it contains NUL bytes")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: byte {data[error.start]:#04x} at position {error.start}") from None
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text as numbers: codes (n,) index into the sorted `alphabet`."""
+
+    codes: np.ndarray
+    alphabet: str
+
+    @classmethod
+    def of(cls, text: str, steps: int) -> Text:
+        """Raises ValueError unless it holds a window of `steps` characters and its successor, and two different characters."""
+        if len(text) < steps + 1:
+            raise ValueError(f"the text has {len(text)} characters; a window of {steps} steps needs at least {steps + 1}")
+        alphabet = "".join(sorted(set(text)))
+        if len(alphabet) < 2:
+            raise ValueError(f"the text repeats one character, {alphabet!r}: there is nothing to predict")
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        table = np.frombuffer(alphabet.encode("utf-32-le", "surrogatepass"), np.uint32)
+        return cls(np.searchsorted(table, points).astype(np.int64), alphabet)
+
+    def windows(self, rng: np.random.Generator, steps: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Indices (steps, batch) at random places, and the character after each, (steps, batch)."""
+        starts = rng.integers(0, len(self.codes) - steps, batch)
+        rows = starts + np.arange(steps + 1)[:, None]
+        window = self.codes[rows]
+        return window[:-1], window[1:]
+
+
+def build(text: Text, *, hidden: int, layers: int, nonlinearity: str, init: str, seed: int) -> CharNet:
+    """A character RNN with reproducible weights."""
+    rng = np.random.default_rng(seed)
+    return CharNet(
+        Embedding(len(text.alphabet), EMBEDDING, seed=rng),
+        RNN(EMBEDDING, hidden, layers, nonlinearity, init=init, seed=rng),
+        Linear(hidden, len(text.alphabet), seed=rng),
+    )
+
+
+def train(
+    model: CharNet,
+    text: Text,
+    *,
+    steps: int,
+    updates: Iterable[int],
+    seed: int,
+    rate: float = 3e-3,
+    report: Callable[[float], None] | None = None,
+) -> list[float]:
+    """Adam on random windows, cross-entropy over all steps, clipped. Returns the loss of every update, nats a character.
+
+    Stops early if the loss is no longer finite: an exploded net has nothing more to learn."""
+    rng = np.random.default_rng(seed)
+    optimizer = Adam(model.parameters(), lr=rate)
+    losses: list[float] = []
+    for _ in updates:
+        x, y = text.windows(rng, steps, BATCH)
+        logits = model(x)
+        loss = F.cross_entropy(logits.reshape(-1, len(text.alphabet)), y.reshape(-1))
+        losses.append(loss.item())
+        if not np.isfinite(losses[-1]):
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+        if report:
+            report(losses[-1])
+    return losses
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What one examination found. The loss is that of the last character alone, E_T, so lag 0 is where it enters.
+
+    gain       the signal of E_T by lag through the RNN, and its split
+    terms      the summands of dE_T/dW_hh of layer 0 by lag
+    same       the RNN's graph against its unrolled twin's
+    twin       the same signal through the twin
+    untied     (draws, steps) log |dE_T/dh| by lag through MLPs of equal depth with weights of their own
+    tied       (draws, steps) the same through RNNs with other random weights, where they are drawn; None otherwise
+    path       the paths from the first character to E_T
+    verdict    in words
+    loss       E_T, nats, mean over the batch"""
+
+    gain: Gain
+    terms: GradTerms
+    same: SameGraph
+    twin: Gain
+    untied: np.ndarray
+    tied: np.ndarray | None
+    path: Paths
+    verdict: Verdict
+    loss: float
+    graph: Trace
+
+
+def examine(model: CharNet, text: Text, *, steps: int, seed: int, draws: int, fresh: bool) -> Findings:
+    """Unroll `steps` characters of a batch of windows and follow the gradient of the last prediction back through them.
+
+    fresh   the weights are initial ones: compare with draws from their distribution. Otherwise (trained weights) the untied
+            MLPs take the trained entries, shuffled for each layer"""
+    rng = np.random.default_rng(seed)
+    x, y = text.windows(rng, steps, BATCH)
+    rnn: Any = model.net
+
+    def traced(net: Module) -> Trace:
+        return trace(LastCharacter(model.embedding, net, model.readout), x, loss=F.cross_entropy, target=y[-1])
+
+    def signal(net: Module) -> np.ndarray:
+        return traced(net).gain().log_norm
+
+    graph = traced(rnn)
+    twin_net = rnn.unroll(steps)
+    twin = traced(twin_net)
+    untied = np.stack([signal(twin_net.untie(rng, "init" if fresh else "shuffle")) for _ in range(draws)])
+    tied = None
+    if fresh:
+        tied = np.stack(
+            [
+                signal(RNN(rnn.input_size, rnn.hidden_size, rnn.num_layers, rnn.nonlinearity, init=rnn.init, seed=rng))
+                for _ in range(draws)
+            ]
+        )
+    return Findings(
+        gain=graph.gain(),
+        terms=graph.grad_terms("net.weight_hh_l0"),
+        same=same_graph(graph, twin),
+        twin=twin.gain(),
+        untied=untied,
+        tied=tied,
+        path=graph.paths(graph.loss, (None, 0, "index")),
+        verdict=graph.why(),
+        loss=graph.loss.value.item(),
+        graph=graph,
+    )

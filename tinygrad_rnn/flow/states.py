@@ -1,0 +1,98 @@
+"""The states of a recorded net: what each step (or layer) hands to the next, found from the edges alone.
+
+Nothing here knows cells: a user's own cell has states because some node recorded at t is used by one recorded at t + 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..graph import Graph, NodeView
+
+Axis = Literal["t", "layer"]
+
+
+@dataclass(frozen=True)
+class States:
+    """axis: "t" or "layer"; at[c]: positions of the nodes that step c hands on, for c = first..last."""
+
+    axis: Axis
+    first: int
+    at: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.at) - 1
+
+
+def find_states(graph: Graph, axis: Axis | None = None) -> States:
+    """The states along `axis`; unless given, time where there are at least two steps, else depth.
+
+    Raises ValueError where the graph has no two steps, or where an edge jumps over one (then a single step's states do not
+    determine the next)."""
+    if axis is None:
+        axis = "t" if graph.steps > 1 else "layer"
+    coordinate = [getattr(a, axis) for a in graph._addresses]
+    live = graph.ancestors([graph._root])
+    found: dict[int, set[int]] = {}
+    for i in sorted(live):
+        for j in graph._inputs[i]:
+            u, v = coordinate[j], coordinate[i]
+            if u is None or v is None or u == v or graph._values[j].dtype.kind != "f":
+                continue
+            if v != u + 1:
+                raise ValueError(
+                    f"{NodeView(graph, j).label} is used by {NodeView(graph, i).label}: an edge that does not go "
+                    f"from one {axis} to the next, so the states of one do not determine those of the other"
+                )
+            found.setdefault(u, set()).add(j)
+    if not found:
+        what = "no two time steps" if axis == "t" else "no two layers"
+        raise ValueError(f"{what} of this graph are joined; record them inside scope({axis}=...)")
+    steps = sorted(found)
+    if steps != list(range(steps[0], steps[-1] + 1)):
+        raise ValueError(f"the steps {steps} that hand on a state are not consecutive")
+    # the last step hands on nothing: its states are the nodes that play there the part that states play the step before
+    roles = _roles(graph, live, coordinate)
+    last = steps[-1] + 1
+    wanted = {roles[j][1:] for j in found[steps[-1]]}
+    final = {i for i in live if coordinate[i] == last and roles[i][1:] in wanted}
+    if len(final) == len(found[steps[-1]]):
+        found[last] = final
+        steps.append(last)
+    return States(axis, steps[0], tuple(tuple(sorted(found[c])) for c in steps))
+
+
+def _roles(graph: Graph, live: set[int], coordinate: list[int | None]) -> dict[int, tuple]:
+    """(step, other coordinate, op, how many such came before in the step): what a node is within its step."""
+    seen: dict[tuple, int] = {}
+    out = {}
+    other = 1 if coordinate == [a.layer for a in graph._addresses] else 0
+    for i in sorted(live):
+        node = graph._tape_nodes[i]
+        key = (coordinate[i], graph._addresses[i][other], node.op.name if node.op else None, node.name)
+        out[i] = (*key, seen.get(key, 0))
+        seen[key] = seen.get(key, 0) + 1
+    return out
+
+
+def batch_rows(graph: Graph, positions: list[int]) -> int:
+    """Number of rows if all these nodes share a leading batch axis, else 1 (norms are then over whole arrays)."""
+    shapes = [graph._values[i].shape for i in positions]
+    sizes = {s[0] if len(s) >= 2 else 0 for s in shapes}
+    return sizes.pop() if len(sizes) == 1 and 0 not in sizes else 1
+
+
+def row_norms(arrays: list[np.ndarray], rows: int) -> np.ndarray:
+    """(rows,) joint 2-norm of each row over all arrays, without overflow or underflow of the squares."""
+    if not arrays:
+        return np.zeros(rows)
+    flat = np.concatenate([a.reshape(rows, -1) for a in arrays], axis=1)
+    scale = np.abs(flat).max(axis=1, initial=0, keepdims=True)
+    safe = np.where((scale == 0) | ~np.isfinite(scale), 1.0, scale)
+    return np.linalg.norm(flat / safe, axis=1) * safe[:, 0]

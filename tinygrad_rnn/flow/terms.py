@@ -1,0 +1,145 @@
+"""A parameter's gradient, taken apart: one summand for each use of it, gathered by time step (or layer)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..backends import BACKENDS
+from ..graph import Graph
+
+
+@dataclass(frozen=True, eq=False)
+class GradTerms:
+    """The summands of dL/dW by step: G_t, whose sum is the gradient.
+
+    name    the parameter
+    steps   (n,) the step of each summand, rising; -1 for uses outside any step
+    norms   (n,) Frobenius norms |G_t|, computed without forming G_t where the use is a linear layer
+    shares  (n,) <G_t, G> / <G, G>: the part of the gradient that the step contributes; they sum to 1
+    lags    (n,) how many steps before the last one
+    total   the gradient itself
+
+    len(), iteration, terms[i] and np.asarray(terms) give the summands themselves, (n, *W.shape)."""
+
+    name: str
+    steps: np.ndarray
+    norms: np.ndarray
+    shares: np.ndarray
+    total: np.ndarray
+    _graph: Graph
+    _uses: tuple[tuple[tuple[int, int], ...], ...]  # for each step, its (node, input slot) pairs
+
+    @property
+    def lags(self) -> np.ndarray:
+        return self.steps.max(initial=0) - self.steps
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """G of steps[i], in the dtype of the parameter, from the rule that made the gradient."""
+        return _summed([_term(self._graph, *use) for use in reversed(self._uses[i])], self.total)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        out = np.stack(list(self)) if len(self) else np.zeros((0, *self.total.shape), self.total.dtype)
+        return out if dtype is None else out.astype(dtype)
+
+    def sum(self) -> np.ndarray:
+        """All summands added, the last step's first, as the backward pass adds them."""
+        return _summed([self[i] for i in reversed(range(len(self)))], self.total)
+
+    def horizon(self, eps: float | None = None) -> int:
+        """The largest lag whose summand exceeds eps |G|, eps being the rounding unit of the dtype unless given. What lies
+        behind it cannot change an update at all. -1 where the gradient is zero."""
+        eps = float(np.finfo(self.total.dtype).eps) if eps is None else eps
+        above = self.norms > eps * np.linalg.norm(self.total.astype(np.float64))
+        return int(self.lags[above].max(initial=-1))
+
+    def __repr__(self) -> str:
+        size = np.linalg.norm(self.total.astype(np.float64))
+        return f"<GradTerms of {self.name}: {len(self)} steps, |sum| {size:.3e}, horizon {self.horizon()} steps>"
+
+
+def grad_terms(graph: Graph, name: str, axis: str = "t") -> GradTerms:
+    """The summands of the gradient of parameter `name`, gathered by the coordinate `axis`, "t" or "layer"."""
+    if name not in graph.parameters:
+        raise KeyError(f"no parameter is called {name!r}; this graph has {', '.join(graph.parameters) or 'none'}")
+    view = graph.parameters[name]
+    if view.grad is None:
+        raise ValueError(f"the loss does not depend on {name!r}, so it has no gradient to take apart")
+    by_step: dict[int, list[tuple[int, int]]] = {}
+    for use in _uses(graph, view.position):
+        at = getattr(graph._addresses[use[0]], axis)
+        by_step.setdefault(-1 if at is None else at, []).append(use)
+    steps = sorted(by_step)
+    uses = tuple(tuple(by_step[s]) for s in steps)
+    total = view.grad
+    squares = float(np.sum(np.square(total, dtype=np.float64)))
+    norms, inner = [], []
+    for step in uses:
+        norm, dot = _norm_and_inner(graph, step, total)
+        norms.append(norm)
+        inner.append(dot)
+    shares = np.array(inner) / squares if squares else np.zeros(len(steps))
+    return GradTerms(name, np.array(steps, int), np.array(norms), shares, total, graph, uses)
+
+
+def _uses(graph: Graph, position: int) -> list[tuple[int, int]]:
+    """(node, input slot) for every use of a parameter that carries gradient. A use through a view (a transpose made once
+    for all steps, say) counts as the uses of the view."""
+    out, todo = [], [position]
+    while todo:
+        at = todo.pop()
+        for user in graph._outputs[at]:
+            if graph._grads[user] is None:
+                continue
+            if graph._tape_nodes[user].op.kind == "view":  # type: ignore[union-attr]
+                todo.append(user)
+            else:
+                out += [(user, slot) for slot, j in enumerate(graph._inputs[user]) if j == at]
+    return sorted(out)
+
+
+def _term(graph: Graph, user: int, slot: int) -> np.ndarray:
+    """What one use adds to the gradient of the parameter, pulled back through the views between them."""
+    k = BACKENDS["native"]
+    at = user
+    needs = tuple(s == slot for s in range(len(graph._inputs[at])))
+    node = graph._tape_nodes[at]
+    g = node.op.vjp(k, graph._grads[at], *node.residuals, needs=needs, **node.params)[slot]  # type: ignore[union-attr, misc]
+    at = graph._inputs[at][slot]
+    while graph._inputs[at]:
+        node = graph._tape_nodes[at]
+        (g,) = node.op.vjp(k, g, *node.residuals, needs=(True,), **node.params)  # type: ignore[union-attr, misc]
+        (at,) = graph._inputs[at]
+    return g
+
+
+def _norm_and_inner(graph: Graph, uses: tuple[tuple[int, int], ...], total: np.ndarray) -> tuple[float, float]:
+    """|G| and <G, total> of one step. For a single linear(x, W) with rows d_b of the cotangent and x_b of the input,
+    G = sum_b d_b x_b^T, so |G|^2 = sum over b, c of <d_b, d_c> <x_b, x_c> and <G, total> = sum_b d_b^T total x_b:
+    no product of the size of W is formed."""
+    if len(uses) == 1:
+        (user, slot) = uses[0]
+        node = graph._tape_nodes[user]
+        if node.op.name == "linear" and slot == 1 and graph._roles[graph._inputs[user][1]] == "parameter":  # type: ignore[union-attr]
+            x = node.residuals[0].reshape(-1, total.shape[1]).astype(np.float64)  # type: ignore[index]
+            d = graph._grads[user].reshape(-1, total.shape[0]).astype(np.float64)  # type: ignore[union-attr]
+            if len(x) <= min(total.shape):
+                scale = np.abs(d).max(initial=0) or 1.0  # so that squares of tiny cotangents do not underflow
+                squares = np.sum((d / scale @ d.T / scale) * (x @ x.T)) if len(x) else 0.0
+                return float(np.sqrt(max(squares, 0.0)) * scale), float(np.sum((d @ total) * x))
+    term = _summed([_term(graph, *use) for use in reversed(uses)], total).astype(np.float64)
+    return float(np.linalg.norm(term)), float(np.sum(term * total))
+
+
+def _summed(terms: list[np.ndarray], like: np.ndarray) -> np.ndarray:
+    out = np.zeros_like(like)
+    for i, term in enumerate(terms):
+        out = term.copy() if i == 0 else out + term
+    return out

@@ -1,0 +1,97 @@
+"""trace(): run a model once, forward and backward, and keep everything as a graph that answers questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..graph import Graph
+from ..tape import Tape, checked_seed, grad_mode, sweep
+from ..tensor import ShapeError, Tensor
+from .gain import Gain
+from .gain import gain as gain_of
+from .pullback import jacobian as jacobian_of
+from .states import Axis
+from .terms import GradTerms
+from .terms import grad_terms as grad_terms_of
+from .verdict import Verdict
+from .verdict import why as why_of
+
+
+class Trace(Graph):
+    """A graph with its backward pass, which says where the gradient went. Made by `trace`.
+
+    `output` is what the model returned, as recorded."""
+
+    output: Any
+
+    def grad_terms(self, name: str, axis: Axis = "t") -> GradTerms:
+        """dL/dW of parameter `name` by time step (or layer): norms, shares, and the terms themselves, whose sum is its grad."""
+        return grad_terms_of(self, name, axis)
+
+    def jacobian(self, of: Any, wrt: Any) -> np.ndarray:
+        """Exact d(of)/d(wrt) in float64, of.shape + wrt.shape; nodes or keys: graph.jacobian((0, -1, "h"), (0, 0, "h")).
+
+        Zero where `of` does not depend on `wrt`. Costs one pullback for each entry of `of`."""
+        return jacobian_of(self, self.view(of).position, self.view(wrt).position)
+
+    def gain(self, of: Any = None, axis: Axis | None = None) -> Gain:
+        """The signal from `of` (the loss) by lag, and the split of its decay into saturation and weights. See Gain."""
+        return gain_of(self, None if of is None else self.view(of).position, axis)
+
+    def horizon(self, name: str, eps: float | None = None) -> int:
+        """The largest lag at which a term of dL/dW still exceeds eps |dL/dW|. See GradTerms.horizon."""
+        return self.grad_terms(name).horizon(eps)
+
+    def why(self, axis: Axis | None = None) -> Verdict:
+        """Vanishing, healthy or exploding, with cause, numbers and the first thing to try. See Verdict."""
+        return why_of(self, axis)
+
+
+def trace(model: Callable[..., Any], *inputs: Any, loss: Callable[..., Tensor] | None = None, target: Any = None) -> Trace:
+    """Run `model(*inputs)`, its loss and the backward pass, and return the graph with every value and cotangent kept.
+
+    model    a Module, or any function of tensors
+    inputs   tensors or arrays; floating ones are recorded as inputs "x" ("x1", ... for the next) with a gradient of their own;
+             integer arrays (indices) are passed on as they are
+    loss     loss(output), or loss(output, target) when a target is given, returning a scalar. Where the model returns a
+             tuple, as RNN does, it gets the first entry. May be left out where the output itself is a scalar
+
+    The graph is a snapshot: later training does not change it, and neither the model nor its `.grad` are touched. Raises
+    ShapeError where the loss is not a scalar, RuntimeError where it depends on nothing differentiable."""
+    parameters = dict(model.named_parameters()) if hasattr(model, "named_parameters") else {}
+    leaves = [_leaf(x, "x" if i == 0 else f"x{i}") for i, x in enumerate(inputs)]
+    originals = {name: p.value for name, p in parameters.items()}
+    try:
+        for p in parameters.values():
+            p.value = p.value.copy()
+        with Tape() as tape, grad_mode(True):
+            output = model(*leaves)
+            root = output[0] if isinstance(output, (tuple, list)) and loss is not None else output
+            if loss is not None:
+                root = loss(root) if target is None else loss(root, target)
+            if not isinstance(root, Tensor):
+                raise TypeError(f"trace: the loss must be a Tensor, got {type(root).__name__}")
+            if root.size != 1:
+                raise ShapeError(
+                    f"trace: the loss must be a scalar, got shape {root.shape}; pass loss=, for example "
+                    "loss=lambda output: output[-1].sum()"
+                )
+        _, cotangents = sweep(root, checked_seed(root, None), retain=True, every=True)
+        graph = Trace(tape.nodes, root, cotangents, parameters, {x.name: x for x in leaves if isinstance(x, Tensor)})
+    finally:
+        for name, p in parameters.items():
+            p.value = originals[name]
+    graph.output = output
+    return graph
+
+
+def _leaf(x: Any, name: str) -> Any:
+    """A copy of a floating input as a leaf that wants a gradient; anything else as it is."""
+    if isinstance(x, Tensor):
+        return Tensor(x.value.copy(), requires_grad=True, name=x.name or name)
+    if isinstance(x, np.ndarray) and x.dtype.kind == "f":
+        return Tensor(x.copy(), requires_grad=True, name=name)
+    return x

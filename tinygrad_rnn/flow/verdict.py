@@ -1,0 +1,226 @@
+"""The straight answer: is the gradient vanishing, healthy or exploding, by what, and what to try first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import exp, log
+from typing import Any, Literal
+
+import numpy as np
+
+from ..graph import Graph, NodeView
+from .gain import Gain, gain
+from .pullback import vjp
+from .states import Axis, States, find_states
+from .terms import grad_terms
+
+Kind = Literal["vanishing", "healthy", "exploding", "vanishing and exploding", "no signal", "not finite"]
+
+# A signal is called lost or exploding when it has changed by this factor anywhere along the recorded steps. A tenth of a
+# per cent or a per cent per step are far from it over 50 steps; the default tanh RNN passes it after about 8.
+FACTOR = 100.0
+SATURATED = 0.01  # a unit is saturated where phi' is below this
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `graph.why()` found.
+
+    kind      "vanishing", "healthy", "exploding", "vanishing and exploding" (at different lags), "no signal" (the loss does
+              not reach the last states) or "not finite"
+    cause     which part does it, in words
+    advice    the first thing to try; empty for a healthy net
+    numbers   everything the words rest on, by name
+    gain      the split itself, None where there is no signal to split"""
+
+    kind: Kind
+    cause: str
+    advice: str
+    numbers: dict[str, Any] = field(repr=False)
+    gain: Gain | None = field(repr=False)
+
+    def __str__(self) -> str:
+        lines = [f"{self.kind.upper()}: {self.cause}"]
+        if self.advice:
+            lines.append(f"Try first: {self.advice}")
+        return "\n".join(lines)
+
+
+def why(graph: Graph, axis: Axis | None = None) -> Verdict:
+    """The verdict on the backward signal along `axis` (time where there are steps, else depth).
+
+    The signal that reaches the last states is followed to the first. It is vanishing where it falls below 1/100 of what it
+    was, exploding where it rises above 100 times, and healthy otherwise, whatever the norms of the weights say."""
+    bad = _not_finite(graph)
+    if bad is not None:
+        what = "gradient" if np.isfinite(graph._values[bad]).all() else "value"
+        return Verdict(
+            "not finite",
+            f"the first {what} that is not finite is at {NodeView(graph, bad).label}",
+            "look at that node's inputs; clip gradients, lower the learning rate, or keep logs and square roots off 0",
+            {"node": NodeView(graph, bad)},
+            None,
+        )
+    states = find_states(graph, axis)
+    split = gain(graph, states=states)
+    if not np.isfinite(split.log_norm[0]):
+        return Verdict(
+            "no signal",
+            "the loss sends no gradient into the last states",
+            "check that the loss depends on the last step, and that its own gradient there is not zero",
+            {},
+            split,
+        )
+    numbers = _numbers(graph, states, split)
+    curve = split.log_gain
+    limit = log(FACTOR)
+    vanishes, explodes = bool(np.min(curve) < -limit), bool(np.max(curve) > limit)
+    if vanishes and explodes:
+        kind: Kind = "vanishing and exploding"
+    else:
+        kind = "vanishing" if vanishes else "exploding" if explodes else "healthy"
+    return Verdict(kind, _cause(kind, split, numbers), _advice(kind, split, numbers), numbers, split)
+
+
+def _not_finite(graph: Graph) -> int | None:
+    """The first node whose value, else the last whose cotangent, is not finite: where it began."""
+    for i, value in enumerate(graph._values):
+        if graph._roles[i] == "op" and not np.isfinite(value).all():
+            return i
+    for i in reversed(range(len(graph))):
+        g = graph._grads[i]
+        if g is not None and not np.isfinite(g).all():
+            return i
+    return None
+
+
+def _numbers(graph: Graph, states: States, split: Gain) -> dict[str, Any]:
+    on_path = graph.between(states.at[-1], states.at[0])
+    slopes = [
+        _slope(graph, i).ravel() for i in on_path if graph._tape_nodes[i].op and graph._tape_nodes[i].op.kind == "activation"
+    ]  # type: ignore[union-attr]
+    slope = np.concatenate(slopes) if slopes else np.ones(1)
+    crossed = {
+        j
+        for i in on_path
+        if graph._tape_nodes[i].op and graph._tape_nodes[i].op.kind == "weights"  # type: ignore[union-attr]
+        for j in graph._inputs[i]
+        if graph._roles[j] == "parameter" and graph._values[j].ndim == 2
+    }
+    recurrent = {}
+    for j in sorted(crossed):
+        w = graph._values[j].astype(np.float64)
+        recurrent[graph._names[j]] = {
+            "spectral_norm": float(np.linalg.norm(w, 2)),
+            "spectral_radius": float(np.abs(np.linalg.eigvals(w)).max()) if w.shape[0] == w.shape[1] else float("nan"),
+        }
+    horizons = {}
+    for name in recurrent:
+        if graph.parameters[name].grad is not None and len(graph._outputs[graph.parameters[name].position]) > 1:
+            horizons[name] = grad_terms(graph, name, states.axis).horizon()
+    lost = np.flatnonzero(split.log_gain < -log(FACTOR))
+    grown = np.flatnonzero(split.log_gain > log(FACTOR))
+    return {
+        "axis": states.axis,
+        "steps": len(split.lags) - 1,
+        "total_nats": split.total,
+        "factor": exp(max(min(split.total, 700), -700)),
+        "rate": split.rate,
+        "half_life": split.half_life,
+        "saturation_nats": float(split.saturation.sum()),
+        "weights_nats": float(split.weights.sum()),
+        "other_nats": float(split.other.sum()),
+        "mean_slope": float(slope.mean()),
+        "saturated_share": float((slope < SATURATED).mean()),
+        "silent_share": split.silent,
+        "lost_from_lag": int(lost[0]) if lost.size else None,
+        "grown_from_lag": int(grown[0]) if grown.size else None,
+        "weights": recurrent,
+        "horizon": horizons,
+    }
+
+
+def _slope(graph: Graph, i: int) -> np.ndarray:
+    """phi' at every unit of activation node i."""
+    return vjp(graph, i, np.ones(graph._values[i].shape), (True,))[0]
+
+
+def _parts(numbers: dict[str, Any], sign: int) -> list[tuple[str, float]]:
+    """The parts that push in the direction of `sign`, largest first, with their share of that push."""
+    names = {"weights_nats": "weights", "saturation_nats": "saturation", "other_nats": "other"}
+    pushing = {names[k]: sign * numbers[k] for k in names if sign * numbers[k] > 0}
+    whole = sum(pushing.values()) or 1.0
+    return sorted(((k, v / whole) for k, v in pushing.items()), key=lambda kv: -kv[1])
+
+
+def _cause(kind: Kind, split: Gain, n: dict[str, Any]) -> str:
+    unit = "step" if n["axis"] == "t" else "layer"
+    span = f"{n['steps']} {unit}s back"
+    if kind == "healthy":
+        return (
+            f"{span} the gradient is {_times(n['factor'])} what it was at the last {unit} ({n['total_nats']:+.2f} nats; "
+            f"weights {n['weights_nats']:+.2f}, saturation {n['saturation_nats']:+.2f})"
+        )
+    if kind == "vanishing and exploding":
+        order = "grows" if n["grown_from_lag"] < n["lost_from_lag"] else "fades"
+        return (
+            f"the gradient first {order} and then does the opposite: above {FACTOR:g} times from lag {n['grown_from_lag']}, "
+            f"below 1/{FACTOR:g} from lag {n['lost_from_lag']}; over {span} {n['total_nats']:+.1f} nats "
+            f"(weights {n['weights_nats']:+.1f}, saturation {n['saturation_nats']:+.1f})"
+        )
+    sign = -1 if kind == "vanishing" else 1
+    parts = ", ".join(f"{_words(name, unit)} {share:.0%}" for name, share in _parts(n, sign) if share >= 0.005)
+    way = "halves" if n["rate"] < 0 else "doubles"
+    text = (
+        f"{span} the gradient is {_times(n['factor'])} what it was ({n['total_nats']:+.1f} nats); "
+        f"it {way} every {n['half_life']:.2g} {unit}s. Of what makes it {'fade' if sign < 0 else 'grow'}: {parts}"
+    )
+    for name, w in n["weights"].items():
+        if n["axis"] == "t":
+            text += f". {name} has spectral norm {w['spectral_norm']:.2f} and radius {w['spectral_radius']:.2f}"
+    text += f"; mean phi' {n['mean_slope']:.2f}, {n['saturated_share']:.0%} of the units saturated"
+    if kind == "vanishing" and n["horizon"]:
+        name, reach = min(n["horizon"].items(), key=lambda kv: kv[1])
+        if reach < n["steps"] - 1:
+            text += f"; beyond lag {reach} no term of its sum changes {name} at all"
+    return text
+
+
+def _words(part: str, unit: str) -> str:
+    return {"weights": "the weights", "saturation": "saturation", "other": f"the other ops of a {unit}"}[part]
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.2f} times" if 0.01 <= factor <= 1000 else f"{factor:.1e} times"
+
+
+def _advice(kind: Kind, split: Gain, n: dict[str, Any]) -> str:
+    if kind == "healthy":
+        return ""
+    recurrent = n["axis"] == "t"
+    if kind in ("exploding", "vanishing and exploding"):
+        if recurrent:
+            return (
+                'clip_grad_norm_ before every update; then start from init="orthogonal" (or scale the recurrent weights), '
+                "so that their spectral norm is about 1"
+            )
+        return 'init="orthogonal", or smaller weights: every layer should keep the mean square of its signal'
+    parts = _parts(n, -1)
+    if parts and parts[0][0] == "saturation":
+        if n["silent_share"] > 0.5 or n["saturated_share"] > 0.3:
+            return (
+                "smaller inputs or input weights (the units are driven into saturation), or an activation that does not "
+                'saturate: nonlinearity="relu" with init="identity"'
+            )
+        return (
+            "smaller weights and inputs, so that phi' stays near 1, with recurrent weights that lose nothing: "
+            'init="orthogonal"'
+            if recurrent
+            else 'init="orthogonal" with a gain, or an activation that does not saturate'
+        )
+    if recurrent:
+        return (
+            'init="orthogonal": recurrent weights that keep the length of what they carry; if the task needs longer memory '
+            "still, a path around the non-linearity (leaky or gated units)"
+        )
+    return 'init="orthogonal", or a residual path around every layer'

@@ -1,0 +1,212 @@
+"""The ops as functions of tensors, under numpy's and PyTorch's names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from . import ops
+from .ops import ShapeError
+from .ops.op import normal_axis
+from .tape import record
+from .tensor import Tensor, lift
+
+Reduction = Literal["mean", "sum", "none"]
+Axis = int | tuple[int, ...] | None
+
+
+def _tensor(x: Any) -> Tensor:
+    return x if isinstance(x, Tensor) else Tensor(x)
+
+
+def _pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    like = x if isinstance(x, Tensor) else _tensor(y)
+    return lift(x, like), lift(y, like)
+
+
+def add(x: Any, y: Any) -> Tensor:
+    """x + y, broadcast."""
+    return record(Tensor, ops.add, _pair(x, y))
+
+
+def sub(x: Any, y: Any) -> Tensor:
+    """x - y, broadcast."""
+    return record(Tensor, ops.sub, _pair(x, y))
+
+
+def mul(x: Any, y: Any) -> Tensor:
+    """x * y, broadcast."""
+    return record(Tensor, ops.mul, _pair(x, y))
+
+
+def div(x: Any, y: Any) -> Tensor:
+    """x / y, broadcast."""
+    return record(Tensor, ops.div, _pair(x, y))
+
+
+def pow(x: Any, y: Any) -> Tensor:
+    """x ** y, broadcast. The gradient is 0 for x where y is 0, and for y where x is 0 and y >= 0."""
+    return record(Tensor, ops.pow, _pair(x, y))
+
+
+def neg(x: Any) -> Tensor:
+    """-x"""
+    return record(Tensor, ops.neg, (_tensor(x),))
+
+
+def exp(x: Any) -> Tensor:
+    """e ** x"""
+    return record(Tensor, ops.exp, (_tensor(x),))
+
+
+def log(x: Any) -> Tensor:
+    """Natural logarithm."""
+    return record(Tensor, ops.log, (_tensor(x),))
+
+
+def sqrt(x: Any) -> Tensor:
+    """Square root."""
+    return record(Tensor, ops.sqrt, (_tensor(x),))
+
+
+def tanh(x: Any) -> Tensor:
+    """Hyperbolic tangent. Its derivative 4e / (1 + e)^2, e = exp(-2|x|), is computed from x and right in saturation."""
+    return record(Tensor, ops.tanh, (_tensor(x),))
+
+
+def sigmoid(x: Any) -> Tensor:
+    """1 / (1 + exp(-x)), with a derivative that is right in saturation."""
+    return record(Tensor, ops.sigmoid, (_tensor(x),))
+
+
+def relu(x: Any) -> Tensor:
+    """max(x, 0); the derivative at 0 is 0."""
+    return record(Tensor, ops.relu, (_tensor(x),))
+
+
+def matmul(x: Any, y: Any) -> Tensor:
+    """x(..., m, k) @ y(..., k, n) -> (..., m, n); batch axes broadcast."""
+    return record(Tensor, ops.matmul, _pair(x, y))
+
+
+def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x(..., I) weight(O, I)^T + bias(O) -> (..., O)"""
+    x, weight = _pair(x, weight)
+    return record(Tensor, ops.linear, (x, weight) if bias is None else (x, weight, bias))
+
+
+def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Sum over an axis, several, or all."""
+    return _tensor(x).sum(axis, keepdims)
+
+
+def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Mean over an axis, several, or all."""
+    return _tensor(x).mean(axis, keepdims)
+
+
+def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Maximum over an axis, several, or all; ties share the gradient evenly."""
+    return _tensor(x).max(axis, keepdims)
+
+
+def reshape(x: Any, shape: Sequence[int]) -> Tensor:
+    """Another shape of the same size; one entry may be -1."""
+    return _tensor(x).reshape(tuple(shape))
+
+
+def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
+    """Permuted axes; reversed by default."""
+    return _tensor(x).transpose(*(() if axes is None else axes))
+
+
+def concatenate(parts: Sequence[Any], axis: int = 0) -> Tensor:
+    """Tensors joined along an existing axis."""
+    tensors = _tensors("concatenate", parts)
+    return record(Tensor, ops.concatenate, tensors, {"axis": normal_axis("concatenate", tensors[0].shape, axis)})
+
+
+def stack(parts: Sequence[Any], axis: int = 0) -> Tensor:
+    """Tensors of one shape joined along a new axis."""
+    tensors = _tensors("stack", parts)
+    return record(Tensor, ops.stack, tensors, {"axis": normal_axis("stack", (*tensors[0].shape, 1), axis)})
+
+
+def _tensors(name: str, parts: Sequence[Any]) -> tuple[Tensor, ...]:
+    tensors = tuple(_tensor(p) for p in parts)
+    if not tensors:
+        raise ShapeError(f"{name}: nothing to join; expected at least one tensor")
+    return tensors
+
+
+def softmax(x: Any, axis: int = -1) -> Tensor:
+    """exp(x) / sum(exp(x)) along the axis."""
+    x = _tensor(x)
+    return record(Tensor, ops.softmax, (x,), {"axis": normal_axis("softmax", x.shape, axis)})
+
+
+def log_softmax(x: Any, axis: int = -1) -> Tensor:
+    """x - log(sum(exp(x))) along the axis."""
+    x = _tensor(x)
+    return record(Tensor, ops.log_softmax, (x,), {"axis": normal_axis("log_softmax", x.shape, axis)})
+
+
+def cross_entropy(x: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
+    """-log softmax(x)[target] in nats, with PyTorch's shapes.
+
+    x          logits (N, classes), (N, classes, ...) or (classes,)
+    target     integers (N,), (N, ...) or (), each in 0..classes - 1
+    reduction  "mean" over all targets, "sum", or "none"
+    """
+    return record(
+        Tensor, ops.cross_entropy, (_tensor(x),), {"target": _integers("cross_entropy", target), "reduction": reduction}
+    )
+
+
+def mse_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
+    """(x - target)^2 for equal shapes; "mean" over all entries, "sum", or "none"."""
+    return record(Tensor, ops.mse_loss, _pair(x, target), {"reduction": reduction})
+
+
+def embedding(weight: Tensor, index: Any) -> Tensor:
+    """Rows of weight(V, D): index(...) of integers in 0..V - 1 -> (..., D)"""
+    return record(Tensor, ops.embedding, (_tensor(weight),), {"index": _integers("embedding", index)})
+
+
+def _integers(name: str, x: Any) -> np.ndarray:
+    array = np.asarray(x)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"{name}: expected integers, got {array.dtype}")
+    return np.ascontiguousarray(array, np.int64).reshape(array.shape)
+
+
+__all__ = [
+    "add",
+    "concatenate",
+    "cross_entropy",
+    "div",
+    "embedding",
+    "exp",
+    "linear",
+    "log",
+    "log_softmax",
+    "matmul",
+    "max",
+    "mean",
+    "mse_loss",
+    "mul",
+    "neg",
+    "pow",
+    "relu",
+    "reshape",
+    "sigmoid",
+    "softmax",
+    "sqrt",
+    "stack",
+    "sub",
+    "sum",
+    "tanh",
+    "transpose",
+]

@@ -1,0 +1,590 @@
+"""The tape read as a graph: nodes found by address, edges both ways, paths counted, two graphs compared.
+
+A `Graph` is a snapshot: it keeps the values and cotangents of one forward and backward pass, whatever becomes of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .tape import Address, Node
+
+
+class NodeView:
+    """One node of a graph.
+
+    op        name of the op, None for a leaf (a parameter, an input, a constant)
+    name      its label: a parameter's dotted name, or what the code that recorded it said ("h", "z", "x")
+    address   (layer, t), as the scopes said; a parameter has t=None
+    value     the numpy array; `grad` its cotangent, None where the loss does not depend on it differentiably
+    inputs    the nodes it was made from; `outputs` those made from it
+    params    the op's static keywords
+    position  its place in the graph's topological order"""
+
+    __slots__ = ("_graph", "position")
+
+    def __init__(self, graph: Graph, position: int) -> None:
+        self._graph, self.position = graph, position
+
+    @property
+    def _node(self) -> Node:
+        return self._graph._tape_nodes[self.position]
+
+    @property
+    def op(self) -> str | None:
+        return self._node.op.name if self._graph._inputs[self.position] else None  # type: ignore[union-attr]
+
+    @property
+    def name(self) -> str | None:
+        return self._graph._names.get(self.position, self._node.name)
+
+    @property
+    def role(self) -> str:
+        """ "op", "parameter", "input" or "constant"."""
+        return self._graph._roles[self.position]
+
+    @property
+    def address(self) -> Address:
+        return self._graph._addresses[self.position]
+
+    @property
+    def layer(self) -> int | None:
+        return self.address.layer
+
+    @property
+    def t(self) -> int | None:
+        return self.address.t
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def value(self) -> np.ndarray:
+        return self._graph._values[self.position]
+
+    @property
+    def grad(self) -> np.ndarray | None:
+        return self._graph._grads[self.position]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return self._node.params
+
+    @property
+    def inputs(self) -> Nodes:
+        return Nodes(NodeView(self._graph, i) for i in self._graph._inputs[self.position])
+
+    @property
+    def outputs(self) -> Nodes:
+        return Nodes(NodeView(self._graph, i) for i in self._graph._outputs[self.position])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NodeView) and other._graph is self._graph and other.position == self.position
+
+    def __hash__(self) -> int:
+        return hash((id(self._graph), self.position))
+
+    @property
+    def label(self) -> str:
+        """Op and name, with the address: what one line needs to say which node this is."""
+        what = self.op or self.name or self.role
+        named = f" {self.name!r}" if self.op and self.name else ""
+        return f"{what}{named} [{self.address}]" if any(a is not None for a in self.address) else f"{what}{named}"
+
+    def __repr__(self) -> str:
+        lines = [f"{self.label}  {self.value.dtype} {self.shape}"]
+        lines.append(f"  value   {_numbers(self.value)}")
+        lines.append(f"  grad    {_numbers(self.grad) if self.grad is not None else 'none'}")
+        if self.params:
+            lines.append("  params  " + ", ".join(f"{k}={_short(v)}" for k, v in self.params.items()))
+        for title, nodes in (("inputs ", self.inputs), ("outputs", self.outputs)):
+            if nodes:
+                shown = ", ".join(n.label for n in nodes[:4])
+                lines.append(f"  {title} {shown}" + (f", and {len(nodes) - 4} more" if len(nodes) > 4 else ""))
+        return "\n".join(lines)
+
+
+class Nodes(list):
+    """A list of nodes; `.value` and `.grad` stack theirs along a new first axis."""
+
+    @property
+    def value(self) -> np.ndarray:
+        return self._stacked("value")
+
+    @property
+    def grad(self) -> np.ndarray:
+        return self._stacked("grad")
+
+    def _stacked(self, what: str) -> np.ndarray:
+        arrays = [getattr(n, what) for n in self]
+        missing = [n.label for n, a in zip(self, arrays, strict=True) if a is None]
+        if missing:
+            raise ValueError(f"no {what} at {', '.join(missing[:3])}")
+        if len({a.shape for a in arrays}) > 1:
+            raise ValueError(f"these {len(self)} nodes differ in shape and do not stack: {sorted({a.shape for a in arrays})}")
+        return np.stack(arrays)
+
+    def __repr__(self) -> str:
+        return "\n".join([f"{len(self)} nodes"] + [f"  {n.label}  {n.shape}" for n in self[:12]] + ["  ..."] * (len(self) > 12))
+
+
+class Graph:
+    """Every node of one recorded computation, in topological order.
+
+    graph[layer, t, what]   nodes at an address; `what` is an op ("tanh") or a name ("h"). Each of the three may be a
+                            slice or be left out at the end; a plain `:` also takes nodes without that coordinate, None
+                            takes only those. Negative numbers count from the last. One exact match is a NodeView,
+                            anything else a Nodes list. Raises KeyError where nothing matches.
+    graph["weight_hh_l0"]   a parameter or input by name, or all nodes of that op or name
+    """
+
+    def __init__(
+        self,
+        tape_nodes: Iterable[Node],
+        root: Node,
+        cotangents: Mapping[int, np.ndarray],
+        parameters: Mapping[str, Node],
+        inputs: Mapping[str, Node],
+    ) -> None:
+        self._tape_nodes: list[Node] = []
+        self._inputs: list[tuple[int, ...]] = []
+        self._values: list[np.ndarray] = []
+        self._position: dict[int, int] = {}
+        leaf_names = {n.index: (name, "parameter") for name, n in parameters.items()}
+        leaf_names.update({n.index: (name, "input") for name, n in inputs.items()})
+        self._names: dict[int, str] = {}
+        self._roles: list[str] = []
+
+        def place(node: Node, inputs: tuple[int, ...], role: str) -> None:
+            self._position[node.index] = len(self._tape_nodes)
+            self._tape_nodes.append(node)
+            self._inputs.append(inputs)
+            self._values.append(node.value)
+            self._roles.append(role)
+
+        for node in tape_nodes:
+            for x in node.inputs:
+                if x.index not in self._position:
+                    name, role = leaf_names.get(x.index, (None, "constant"))
+                    place(x, (), role)
+                    if name:
+                        self._names[len(self._roles) - 1] = name
+            place(node, tuple(self._position[x.index] for x in node.inputs), "op")
+        self._outputs: list[list[int]] = [[] for _ in self._inputs]
+        for i, inputs_of in enumerate(self._inputs):
+            for j in dict.fromkeys(inputs_of):
+                self._outputs[j].append(i)
+        self._grads = [cotangents.get(n.index) for n in self._tape_nodes]
+        self._addresses = [n.address for n in self._tape_nodes]
+        for i, role in enumerate(self._roles):
+            if role == "parameter":  # a parameter belongs to a layer if all its uses do, and to no time step
+                layers = {self._addresses[j].layer for j in self._outputs[i]}
+                self._addresses[i] = Address(layers.pop() if len(layers) == 1 else None, None)
+        self._root = self._position[root.index]
+        self._last = Address(*(max((c for a in self._addresses if (c := a[i]) is not None), default=-1) for i in range(2)))
+
+    # ---- nodes
+
+    @property
+    def nodes(self) -> Nodes:
+        """All nodes, inputs before what is made from them."""
+        return Nodes(NodeView(self, i) for i in range(len(self)))
+
+    @property
+    def loss(self) -> NodeView:
+        """The node that the backward pass started from."""
+        return NodeView(self, self._root)
+
+    @property
+    def parameters(self) -> dict[str, NodeView]:
+        """The parameters that were used, by name."""
+        return {self._names[i]: NodeView(self, i) for i, role in enumerate(self._roles) if role == "parameter"}
+
+    @property
+    def steps(self) -> int:
+        """Number of time steps: the largest t, plus 1."""
+        return self._last.t + 1  # type: ignore[operator]
+
+    @property
+    def layers(self) -> int:
+        """Number of layers: the largest layer, plus 1."""
+        return self._last.layer + 1  # type: ignore[operator]
+
+    def __len__(self) -> int:
+        return len(self._tape_nodes)
+
+    def __iter__(self) -> Iterator[NodeView]:
+        return iter(self.nodes)
+
+    @property
+    def edges(self) -> list[tuple[NodeView, NodeView]]:
+        """(from, to) for every use of a node as an input, in topological order of `to`."""
+        return [(NodeView(self, j), NodeView(self, i)) for i, inputs in enumerate(self._inputs) for j in inputs]
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            leaves = [i for i, name in self._names.items() if name == key]
+            if len(leaves) == 1:
+                return NodeView(self, leaves[0])
+            key = (slice(None), slice(None), key)
+        key = key if isinstance(key, tuple) else (key,)
+        if len(key) > 3:
+            raise KeyError(f"graph[layer, t, what] takes at most three keys, got {len(key)}")
+        exact = len(key) == 3 and isinstance(key[2], str) and not any(isinstance(k, slice) for k in key)
+        layer, t, what = key + (slice(None),) * (3 - len(key))
+        if not (what == slice(None) or isinstance(what, str)):
+            raise KeyError(f"graph[layer, t, what]: `what` is the name of an op or a node, got {what!r}")
+        matches = (self._matcher(layer, self._last.layer), self._matcher(t, self._last.t))
+        found = Nodes(
+            NodeView(self, i)
+            for i, address in enumerate(self._addresses)
+            if matches[0](address.layer) and matches[1](address.t) and self._is(i, what)
+        )
+        if not found:
+            raise KeyError(self._nothing_at(layer, t, what))
+        return found[0] if exact and len(found) == 1 else found
+
+    def _is(self, i: int, what: Any) -> bool:
+        view = NodeView(self, i)
+        return not isinstance(what, str) or view.op == what or view.name == what
+
+    @staticmethod
+    def _matcher(key: Any, last: int | None) -> Any:
+        size = (last if last is not None else -1) + 1
+        if key is None:
+            return lambda c: c is None
+        if isinstance(key, slice):
+            wanted = range(*key.indices(size))
+            return (lambda c: True) if key == slice(None) else (lambda c: c is not None and c in wanted)
+        at = key + size if key < 0 else key
+        return lambda c: c == at
+
+    def _nothing_at(self, layer: Any, t: Any, what: Any) -> str:
+        known = sorted({v.op for v in self if v.op} | {v.name for v in self if v.name})
+        if isinstance(what, str) and what not in known:
+            return f"no node is called {what!r}; this graph has {', '.join(known)}"
+        shown = f"graph[{layer!r}, {t!r}, {what!r}]".replace("slice(None, None, None)", ":")
+        return (
+            f"no node at {shown}; layers run over 0..{self.layers - 1} and steps over 0..{self.steps - 1}"
+            if self.layers or self.steps
+            else f"no node at {shown}; this graph was recorded without addresses"
+        )
+
+    def view(self, node: Any) -> NodeView:
+        """The one node that `node` means: a NodeView of this graph, or a key of `graph[...]`."""
+        if isinstance(node, NodeView):
+            if node._graph is not self:
+                raise ValueError(f"{node.label} belongs to another graph")
+            return node
+        found = self[node]
+        if isinstance(found, NodeView):
+            return found
+        if len(found) == 1:
+            return found[0]
+        raise ValueError(f"{node!r} means {len(found)} nodes, expected one:\n{found!r}")
+
+    # ---- reachability and paths
+
+    def ancestors(self, of: Iterable[int], stop: Iterable[int] = ()) -> set[int]:
+        """Positions that `of` depends on, itself included; the walk does not go behind `stop`."""
+        return _reach(of, self._inputs, stop)
+
+    def descendants(self, of: Iterable[int]) -> set[int]:
+        """Positions that depend on `of`, itself included."""
+        return _reach(of, self._outputs, ())
+
+    def between(self, of: Iterable[int], wrt: Iterable[int]) -> list[int]:
+        """Positions on any path from `wrt` to `of`, ends included, in topological order."""
+        of, wrt = list(of), list(wrt)
+        return sorted(self.ancestors(of, wrt) & self.descendants(wrt))
+
+    def paths(self, of: Any, wrt: Any, through: tuple[str, ...] = ("linear", "matmul")) -> Paths:
+        """The paths that a gradient of `of` takes to `wrt`: how many there are, and how many ops of `through` the longest
+        and the shortest cross (matrix products unless told otherwise). An index into a stack is a path from the entry that
+        it reads, not from the others."""
+        end, start = self.view(of).position, self.view(wrt).position
+        inputs = [self._read(i) for i in range(end + 1)]
+        count: dict[int, int] = {start: 1}
+        longest: dict[int, tuple[int, int]] = {start: (0, -1)}  # crossings, and where the path came from
+        shortest: dict[int, int] = {start: 0}
+        for i in sorted(_reach([end], inputs, ()) & self.descendants([start])):
+            if i == start:
+                continue
+            crossing = int(self._tape_nodes[i].op.name in through)  # type: ignore[union-attr]
+            on_path = [j for j in inputs[i] if j in count]
+            if not on_path:
+                continue
+            count[i] = sum(count[j] for j in on_path)
+            best = max(on_path, key=lambda j: longest[j][0])
+            longest[i] = (longest[best][0] + crossing, best)
+            shortest[i] = min(shortest[j] for j in on_path) + crossing
+        if end not in count:
+            return Paths(0, 0, 0, Nodes())
+        walk, at = [], end
+        while at >= 0:
+            walk.append(at)
+            at = longest[at][1]
+        return Paths(count[end], longest[end][0], shortest[end], Nodes(NodeView(self, i) for i in reversed(walk)))
+
+    def _read(self, i: int) -> tuple[int, ...]:
+        """The inputs that node i reads from: for an integer index into a stack, the one entry."""
+        node, inputs = self._tape_nodes[i], self._inputs[i]
+        if inputs and node.op.name == "index" and isinstance(node.params["index"][0], int):  # type: ignore[union-attr]
+            stacked = self._tape_nodes[inputs[0]]
+            if self._inputs[inputs[0]] and stacked.op.name == "stack" and stacked.params["axis"] == 0:  # type: ignore[union-attr]
+                return (self._inputs[inputs[0]][node.params["index"][0]],)
+        return inputs
+
+    # ---- printing
+
+    def __repr__(self) -> str:
+        roles = [self._roles.count(r) for r in ("op", "parameter", "input", "constant")]
+        lines = [
+            f"Graph of {len(self)} nodes ({roles[0]} ops, {roles[1]} parameters, {roles[2]} inputs, {roles[3]} constants) "
+            f"and {sum(map(len, self._inputs))} edges"
+        ]
+        if self._values[self._root].size == 1:
+            lines.append(f"loss {self._values[self._root].item():.6g}, {self.layers} layers, {self.steps} steps")
+        lines += self._cell_lines()
+        lines += [
+            f"  {name:<28} {v.shape!s:<12} |value| {_norm(v.value):<11} |grad| {_norm(v.grad)}"
+            for name, v in self.parameters.items()
+        ]
+        return "\n".join(lines)
+
+    def _cell_lines(self) -> list[str]:
+        """The ops of each address, first and last few, with the norms at its last op."""
+        cells: dict[Address, list[int]] = {}
+        for i, address in enumerate(self._addresses):
+            if self._roles[i] == "op":
+                cells.setdefault(address, []).append(i)
+        lines = []
+        for n, (address, members) in enumerate(cells.items()):
+            if 4 <= n < len(cells) - 4:
+                if n == 4:
+                    lines.append(f"  ... {len(cells) - 8} more addresses ...")
+                continue
+            ops = " -> ".join(self._tape_nodes[i].op.name for i in members[:7]) + (" -> ..." if len(members) > 7 else "")  # type: ignore[union-attr]
+            last = members[-1]
+            place = "" if address == Address() else f"[{address}]"
+            lines.append(f"  {place:<18} {ops:<44} |value| {_norm(self._values[last]):<11} |grad| {_norm(self._grads[last])}")
+        return lines
+
+
+def _reach(start: Iterable[int], edges: list[Any], stop: Iterable[int]) -> set[int]:
+    seen, todo, stop = set(start), list(start), set(stop)
+    while todo:
+        at = todo.pop()
+        if at in stop:
+            continue
+        for j in edges[at]:
+            if j not in seen:
+                seen.add(j)
+                todo.append(j)
+    return seen
+
+
+@dataclass(frozen=True)
+class Paths:
+    """count: number of distinct paths; longest, shortest: ops crossed; nodes: those of one longest path."""
+
+    count: int
+    longest: int
+    shortest: int
+    nodes: Nodes = field(repr=False)
+
+
+# ---- comparing two graphs
+
+
+@dataclass(frozen=True)
+class SameGraph:
+    """What `same_graph` found; true if the graphs are identical in structure.
+
+    identical         same ops with the same static keywords and shapes, joined in the same way
+    difference        the first place, in order of recording, where they differ; None if they do not
+    nodes, edges      the counts, (a, b); parameters are counted apart because one tied parameter may stand for many
+    parameters        for each parameter of a, the parameters of b in its places (several if b is not tied)
+    addresses_agree   whether joined nodes also have the same (layer, t)
+    value_difference  largest absolute difference over the values of all joined nodes
+    grad_difference   the same for cotangents; a parameter's is compared with the sum over the parameters in its places
+    """
+
+    identical: bool
+    difference: str | None
+    nodes: tuple[int, int]
+    edges: tuple[int, int]
+    parameters: dict[str, list[str]]
+    addresses_agree: bool
+    value_difference: float
+    grad_difference: float
+
+    @property
+    def tied(self) -> bool:
+        """Whether every parameter of a has exactly one in b."""
+        return all(len(names) == 1 for names in self.parameters.values())
+
+    def __bool__(self) -> bool:
+        return self.identical
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'identical' if self.identical else 'different'}: {self.nodes[0]} and {self.nodes[1]} nodes, "
+            f"{self.edges[0]} and {self.edges[1]} edges"
+        ]
+        if self.difference:
+            lines.append(f"first difference: {self.difference}")
+        else:
+            lines.append(f"largest difference of values {self.value_difference:g}, of gradients {self.grad_difference:g}")
+        for name, names in self.parameters.items():
+            lines.append(f"  {name} = {names[0]}" + (f" and {len(names) - 1} more (untied)" if len(names) > 1 else ""))
+        return "\n".join(lines)
+
+
+def same_graph(a: Graph, b: Graph) -> SameGraph:
+    """Whether two recorded graphs are one graph. They are joined by walking both back from their ends, in step, which needs
+    no names and no addresses and takes time linear in their size: two nodes are joined if they are used in the same place,
+    and agree if op, static keywords, shape, dtype and number of inputs do. Joined nodes must correspond one to one, except
+    parameters: one of `a` may stand where `b` has several (tied against untied)."""
+    ends = tuple([i for i in range(len(g)) if g._roles[i] == "op" and not g._outputs[i]] for g in (a, b))
+    counts = tuple(sum(r != "parameter" for r in g._roles) for g in (a, b))
+    edges = tuple(sum(map(len, g._inputs)) for g in (a, b))
+    differences: list[tuple[int, str]] = []
+    if len(ends[0]) != len(ends[1]):
+        differences.append((len(a), f"the first graph has {len(ends[0])} final nodes, the second {len(ends[1])}"))
+    # from the last on, so that graphs of different length are laid end to end
+    todo = [(a._root, b._root), *zip(reversed(ends[0]), reversed(ends[1]), strict=False)]
+    joined: dict[int, int] = {}
+    back: dict[int, int] = {}
+    parameters: dict[int, dict[int, None]] = {}
+    while todo:
+        i, j = todo.pop()
+        if a._roles[i] == b._roles[j] == "parameter":
+            parameters.setdefault(i, {})[j] = None
+            if a._values[i].shape != b._values[j].shape:
+                differences.append((i, _differ(a, b, i, j, "shape", a._values[i].shape, b._values[j].shape)))
+            continue
+        if i in joined or j in back:
+            if joined.get(i) != j or back.get(j) != i:
+                differences.append(
+                    (i, f"{NodeView(a, i).label} is one node here and several in the other graph, or the reverse")
+                )
+            continue
+        joined[i], back[j] = j, i
+        wrong = _first_disagreement(a, b, i, j)
+        if wrong:
+            differences.append((i, wrong))
+        if len(a._inputs[i]) == len(b._inputs[j]):  # go on behind a difference: an earlier one tells more
+            todo += zip(a._inputs[i], b._inputs[j], strict=True)
+    claimed: dict[int, int] = {}
+    for i, js in parameters.items():
+        for j in js:
+            if claimed.setdefault(j, i) != i:
+                differences.append(
+                    (i, f"{NodeView(b, j).name} stands for both {NodeView(a, i).name} and {NodeView(a, claimed[j]).name}")
+                )
+    if not differences and counts != (len(joined),) * 2:
+        differences.append(
+            (
+                len(a),
+                f"{counts[0] - len(joined)} nodes of the first and {counts[1] - len(joined)} of the second have no partner",
+            )
+        )
+    identical = not differences
+    return SameGraph(
+        identical=identical,
+        difference=min(differences)[1] if differences else None,
+        nodes=counts,  # type: ignore[arg-type]
+        edges=edges,  # type: ignore[arg-type]
+        parameters={a._names[i]: [b._names[j] for j in sorted(js)] for i, js in sorted(parameters.items())},
+        addresses_agree=all(a._addresses[i] == b._addresses[j] for i, j in joined.items()),
+        value_difference=_largest([_distance(a._values[i], b._values[j]) for i, j in joined.items()])
+        if identical
+        else float("nan"),
+        grad_difference=_largest(
+            [_distance(a._grads[i], b._grads[j]) for i, j in joined.items()]
+            + [_distance(a._grads[i], _summed(b, js)) for i, js in parameters.items()]
+        )
+        if identical
+        else float("nan"),
+    )
+
+
+def _differ(a: Graph, b: Graph, i: int, j: int, what: str, x: Any, y: Any) -> str:
+    return f"{NodeView(a, i).label} against {NodeView(b, j).label}: {what} {_short(x)} against {_short(y)}"
+
+
+def _first_disagreement(a: Graph, b: Graph, i: int, j: int) -> str | None:
+    """How two joined nodes differ, or None."""
+    x, y = NodeView(a, i), NodeView(b, j)
+    for what, p, q in (
+        ("op", x.op, y.op),
+        ("role", x.role, y.role),
+        ("shape", x.shape, y.shape),
+        ("dtype", x.value.dtype, y.value.dtype),
+        ("number of inputs", len(a._inputs[i]), len(b._inputs[j])),
+    ):
+        if p != q:
+            return _differ(a, b, i, j, what, p, q)
+    if x.op and (
+        x.params.keys() != y.params.keys()
+        or not all(
+            np.array_equal(x.params[k], y.params[k]) if isinstance(x.params[k], np.ndarray) else x.params[k] == y.params[k]
+            for k in x.params
+        )
+    ):
+        return _differ(a, b, i, j, "params", x.params, y.params)
+    return None
+
+
+def _summed(graph: Graph, positions: Iterable[int]) -> np.ndarray | None:
+    """Sum of the cotangents, in the order in which the backward pass would have added them: last use first."""
+    order = sorted(positions, key=lambda i: -max(graph._outputs[i]))
+    grads = [graph._grads[i] for i in order]
+    if any(g is None for g in grads):
+        return None
+    total = grads[0]
+    for g in grads[1:]:
+        total = total + g
+    return total
+
+
+def _distance(x: np.ndarray | None, y: np.ndarray | None) -> float:
+    if x is None or y is None:
+        return 0.0 if x is None and y is None else float("inf")
+    with np.errstate(invalid="ignore"):
+        gap = np.asarray(np.abs(x - y))
+    gap[(x == y) | (np.isnan(x) & np.isnan(y))] = 0  # equal infinities, and NaN on both sides
+    return float(np.max(gap, initial=0))
+
+
+def _largest(distances: list[float]) -> float:
+    return max(distances, default=0.0) if not any(d != d for d in distances) else float("inf")
+
+
+# ---- text
+
+
+def _norm(x: np.ndarray | None) -> str:
+    return "none" if x is None else f"{np.linalg.norm(x.astype(np.float64)):.3e}"
+
+
+def _numbers(x: np.ndarray) -> str:
+    if x.size == 1:
+        return f"{x.item():.6g}"
+    if not x.size:
+        return "empty"
+    if x.size <= 6:
+        return np.array2string(x, precision=4, separator=", ").replace("\n", " ")
+    return f"norm {_norm(x)}, mean {x.mean():.3e}, smallest {x.min():.3e}, largest {x.max():.3e}"
+
+
+def _short(x: Any) -> str:
+    if isinstance(x, np.ndarray):
+        return f"{x.dtype} {x.shape}" if x.size > 8 else np.array2string(x, separator=", ").replace("\n", " ")
+    text = str(x)
+    return text if len(text) <= 60 else text[:57] + "..."

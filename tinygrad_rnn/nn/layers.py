@@ -1,0 +1,132 @@
+"""Layers without time: Linear, Embedding, and the deep MLP that a recurrent net is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import functions as F
+from ..tape import scope
+from ..tensor import Tensor
+from .init import checked_dtype, generator, resolve, uniform_bound
+from .module import Module, Parameter
+
+Seed = int | np.random.Generator | None
+
+NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": F.tanh,
+    "relu": F.relu,
+    "sigmoid": F.sigmoid,
+    "identity": lambda x: x,
+}
+
+
+def nonlinearity_of(name: str) -> Callable[[Tensor], Tensor]:
+    """The activation of that name. Raises ValueError with the names there are."""
+    if name not in NONLINEARITIES:
+        raise ValueError(f"unknown nonlinearity {name!r}; expected one of {', '.join(NONLINEARITIES)}")
+    return NONLINEARITIES[name]
+
+
+def positive(**sizes: int) -> None:
+    """Raise ValueError unless every size is a positive integer."""
+    for name, size in sizes.items():
+        if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"{name} must be a positive integer, got {size!r}")
+
+
+class Linear(Module):
+    """x(..., in_features) -> x weight^T + bias, (..., out_features).
+
+    weight (out_features, in_features) and bias (out_features,) start uniform in +-1 / sqrt(in_features), PyTorch's default;
+    `init` names another draw for the weight."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        init: str = "default",
+        dtype: Any = np.float32,
+        seed: Seed = None,
+    ) -> None:
+        positive(in_features=in_features, out_features=out_features)
+        rng, dtype = generator(seed), checked_dtype(dtype)
+        default = uniform_bound(1 / np.sqrt(in_features))
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Parameter(resolve(init, default)(rng, (out_features, in_features)), dtype, "weight")
+        self.bias = Parameter(default(rng, (out_features,)), dtype, "bias") if bias else None
+
+    @classmethod
+    def of(cls, weight: Parameter, bias: Parameter | None) -> Linear:
+        """The layer with these very parameters, shared with whoever else holds them."""
+        layer = cls.__new__(cls)
+        layer.out_features, layer.in_features = weight.shape
+        layer.weight, layer.bias = weight, bias
+        return layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}"
+
+
+class Embedding(Module):
+    """Integers (...) in 0..num_embeddings - 1 -> rows of weight(num_embeddings, embedding_dim); weight starts N(0, 1)."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, *, dtype: Any = np.float32, seed: Seed = None) -> None:
+        positive(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        self.weight = Parameter(
+            generator(seed).standard_normal((num_embeddings, embedding_dim)), checked_dtype(dtype), "weight"
+        )
+
+    def forward(self, index: Any) -> Tensor:
+        return F.embedding(self.weight, index)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
+
+
+class MLP(Module):
+    """A deep multilayer perceptron of one width: `depth` layers h = phi(Linear(h)), each with weights of its own.
+
+    x(..., input_size) -> (..., width); input_size is `width` unless given. Nodes of layer l have the address layer=l.
+    `init` names the draw of the weights: "normal" (variance 1 / fan_in) unless given; biases start at 0."""
+
+    def __init__(
+        self,
+        depth: int,
+        width: int,
+        input_size: int | None = None,
+        *,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        init: str = "normal",
+        dtype: Any = np.float32,
+        seed: Seed = None,
+    ) -> None:
+        positive(depth=depth, width=width)
+        rng = generator(seed)
+        self.nonlinearity = nonlinearity
+        self._activation = nonlinearity_of(nonlinearity)
+        sizes = [width if input_size is None else input_size] + [width] * depth
+        self.layers = [Linear(sizes[i], sizes[i + 1], bias, init=init, dtype=dtype, seed=rng) for i in range(depth)]
+        for layer in self.layers:
+            if layer.bias is not None:
+                layer.bias.value[...] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x if isinstance(x, Tensor) else Tensor(x)
+        for i, layer in enumerate(self.layers):
+            with scope(layer=i):
+                z = layer(h)
+                h = self._activation(z)
+                z.name, h.name = "z", "h"
+        return h
+
+    def extra_repr(self) -> str:
+        return f"depth={len(self.layers)}, nonlinearity={self.nonlinearity!r}"

@@ -1,0 +1,27 @@
+"""Every op, each defined in one place: its shape rule, forward and vjp.
+
+To add one: write the two rules beside their family, bind an `Op` there, list it in TABLE, give it a function in
+`functions.py` and a case in `tests/op_cases.py` (a test fails while any of them is missing).
+"""
+
+from .linear import linear, matmul
+from .loss import cross_entropy, mse_loss
+from .norm import log_softmax, softmax
+from .op import Op, ShapeError
+from .pointwise import add, div, exp, log, mul, neg, pow, relu, sigmoid, sqrt, sub, tanh
+from .reduce import max, mean, sum
+from .shape import concatenate, embedding, index, reshape, stack, take, transpose
+
+TABLE: dict[str, Op] = {
+    op.name: op
+    for op in (
+        *(add, sub, mul, div, neg, pow, exp, log, sqrt, tanh, sigmoid, relu),
+        *(matmul, linear),
+        *(sum, mean, max),
+        *(reshape, transpose, index, take, embedding, concatenate, stack),
+        *(softmax, log_softmax),
+        *(cross_entropy, mse_loss),
+    )
+}
+
+__all__ = ["TABLE", "Op", "ShapeError", *TABLE]

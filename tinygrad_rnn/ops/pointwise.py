@@ -1,0 +1,143 @@
+"""Ops that work element by element; two inputs broadcast as numpy's do."""
+
+from functools import partial
+
+from .op import Op, broadcast
+
+
+def _same(shape, **params):
+    return shape
+
+
+# ---- two inputs: cotangents are summed back over the axes that were broadcast
+
+
+def _add_forward(k, x, y):
+    return k.add(x, y), (x.shape, y.shape)
+
+
+def _add_vjp(k, g, x_shape, y_shape, needs):
+    return (k.sum_to(g, x_shape) if needs[0] else None, k.sum_to(g, y_shape) if needs[1] else None)
+
+
+def _sub_forward(k, x, y):
+    return k.sub(x, y), (x.shape, y.shape)
+
+
+def _sub_vjp(k, g, x_shape, y_shape, needs):
+    return (k.sum_to(g, x_shape) if needs[0] else None, k.neg(k.sum_to(g, y_shape)) if needs[1] else None)
+
+
+def _mul_forward(k, x, y):
+    return k.mul(x, y), (x, y)
+
+
+def _mul_vjp(k, g, x, y, needs):
+    return (
+        k.sum_to(k.mul(g, y), x.shape) if needs[0] else None,
+        k.sum_to(k.mul(g, x), y.shape) if needs[1] else None,
+    )
+
+
+def _div_forward(k, x, y):
+    out = k.div(x, y)
+    return out, (x.shape, y, out)
+
+
+def _div_vjp(k, g, x_shape, y, out, needs):
+    # d(x/y)/dx = 1/y, d(x/y)/dy = -(x/y)/y
+    over = k.div(g, y)
+    return (
+        k.sum_to(over, x_shape) if needs[0] else None,
+        k.neg(k.sum_to(k.mul(over, out), y.shape)) if needs[1] else None,
+    )
+
+
+def _pow_forward(k, x, y):
+    return k.pow(x, y), (x, y)
+
+
+def _pow_vjp(k, g, x, y, needs):
+    return (
+        k.sum_to(k.mul(g, k.pow_dbase(x, y)), x.shape) if needs[0] else None,
+        k.sum_to(k.mul(g, k.pow_dexponent(x, y)), y.shape) if needs[1] else None,
+    )
+
+
+add = Op("add", partial(broadcast, "add"), _add_forward, _add_vjp)
+sub = Op("sub", partial(broadcast, "sub"), _sub_forward, _sub_vjp)
+mul = Op("mul", partial(broadcast, "mul"), _mul_forward, _mul_vjp)
+div = Op("div", partial(broadcast, "div"), _div_forward, _div_vjp)
+pow = Op("pow", partial(broadcast, "pow"), _pow_forward, _pow_vjp)
+
+
+# ---- one input
+
+
+def _neg_forward(k, x):
+    return k.neg(x), ()
+
+
+def _neg_vjp(k, g, needs):
+    return (k.neg(g),)
+
+
+def _exp_forward(k, x):
+    y = k.exp(x)
+    return y, (y,)
+
+
+def _exp_vjp(k, g, y, needs):
+    return (k.mul(g, y),)
+
+
+def _log_forward(k, x):
+    return k.log(x), (x,)
+
+
+def _log_vjp(k, g, x, needs):
+    return (k.div(g, x),)
+
+
+def _sqrt_forward(k, x):
+    y = k.sqrt(x)
+    return y, (y,)
+
+
+def _sqrt_vjp(k, g, y, needs):
+    return (k.scale(k.div(g, y), 0.5),)
+
+
+def _relu_forward(k, x):
+    y = k.relu(x)
+    return y, (y,)
+
+
+def _relu_vjp(k, g, y, needs):
+    return (k.relu_vjp(g, y),)
+
+
+# tanh and sigmoid keep their derivative, computed from x: recomputing it from y loses every digit in saturation
+
+
+def _tanh_forward(k, x):
+    y, dy = k.tanh(x)
+    return y, (dy,)
+
+
+def _sigmoid_forward(k, x):
+    y, dy = k.sigmoid(x)
+    return y, (dy,)
+
+
+def _derivative_vjp(k, g, dy, needs):
+    return (k.mul(g, dy),)
+
+
+neg = Op("neg", _same, _neg_forward, _neg_vjp)
+exp = Op("exp", _same, _exp_forward, _exp_vjp)
+log = Op("log", _same, _log_forward, _log_vjp)
+sqrt = Op("sqrt", _same, _sqrt_forward, _sqrt_vjp)
+tanh = Op("tanh", _same, _tanh_forward, _derivative_vjp, kind="activation")
+sigmoid = Op("sigmoid", _same, _sigmoid_forward, _derivative_vjp, kind="activation")
+relu = Op("relu", _same, _relu_forward, _relu_vjp, kind="activation")

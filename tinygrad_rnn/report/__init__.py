@@ -1,0 +1,1 @@
+"""Findings for people: `text` for the terminal, `picture` for the eye."""

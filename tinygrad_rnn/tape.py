@@ -1,0 +1,357 @@
+"""The tape: what was computed, from what, where in layer and time, and the reversed walk that differentiates it.
+
+A `Node` is one value: either a leaf (no op) or the application of an op to other nodes. Nodes refer to their inputs
+only, so a graph that nobody refers to is freed at once. Every node carries an index that grows with time, which makes
+any set of nodes topologically ordered by it: backward visits nodes by falling index and needs no recursion.
+
+This room knows no op and no layer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from heapq import heappop, heappush
+from operator import index as as_int
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .backends import BACKENDS
+from .ops.op import Op, ShapeError
+
+
+class Address(NamedTuple):
+    """Where a node was recorded: `layer` (depth) and `t` (time step), None where no scope said."""
+
+    layer: int | None = None
+    t: int | None = None
+
+    def __str__(self) -> str:
+        return ", ".join(f"{k}={v}" for k, v in zip(self._fields, self, strict=True) if v is not None) or "no address"
+
+
+NOWHERE = Address()
+
+
+class _Context:
+    """What recording depends on; one for each thread."""
+
+    __slots__ = ("address", "backend", "grad_enabled", "tape")
+
+    def __init__(self) -> None:
+        self.address = NOWHERE
+        self.backend: Any = BACKENDS["native"]
+        self.grad_enabled = True
+        self.tape: Tape | None = None
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.context = _Context()
+
+
+_local = _Local()
+_next_index = itertools.count().__next__
+_NO_PARAMS: dict[str, Any] = {}
+_ONE = ((False,), (True,))
+_new = object.__new__
+
+
+class Node:
+    """One value of a graph.
+
+    value          the numpy array
+    grad           its cotangent, once a backward pass has been here (leaves; on a `Tape`, every node), else None
+    op             the op that made it; None for a leaf
+    inputs         the nodes it was made from
+    residuals      what the op saved for its vjp; None once a backward pass has freed it
+    params         the op's static keywords
+    needs          which inputs want a cotangent
+    requires_grad  whether a cotangent is wanted here
+    index          position in time; inputs always have smaller ones
+    address        where it was recorded
+    name           an optional label, "h" or "weight_hh_l0"
+    """
+
+    __slots__ = (
+        "value",
+        "grad",
+        "op",
+        "inputs",
+        "residuals",
+        "params",
+        "needs",
+        "requires_grad",
+        "index",
+        "address",
+        "name",
+        "__weakref__",
+    )
+
+    value: np.ndarray
+    grad: np.ndarray | None
+    op: Op | None
+    inputs: tuple[Node, ...]
+    residuals: tuple | None
+    params: dict[str, Any]
+    needs: tuple[bool, ...]
+    requires_grad: bool
+    index: int
+    address: Address
+    name: str | None
+
+    def __init__(self, value: np.ndarray, requires_grad: bool = False, name: str | None = None) -> None:
+        self.value = value
+        self.grad = None
+        self.op = None
+        self.inputs = ()
+        self.residuals = ()
+        self.params = _NO_PARAMS
+        self.needs = ()
+        self.requires_grad = requires_grad
+        self.index = _next_index()
+        self.address = NOWHERE
+        self.name = name
+
+
+def record(cls: type[Node], op: Op, inputs: tuple[Node, ...], params: dict[str, Any] = _NO_PARAMS) -> Any:
+    """Apply `op` and return the result as a new node of type `cls`.
+
+    Raises ShapeError or TypeError naming the op, the shapes and the address when the inputs do not fit."""
+    context = _local.context
+    try:  # one and two inputs are spelled out: a comprehension costs as much as a small kernel
+        if len(inputs) == 1:
+            (x,) = inputs
+            wanted = x.requires_grad
+            needs = _ONE[wanted]
+            value, residuals = op.forward(context.backend, x.value, **params)
+        elif len(inputs) == 2:
+            x, y = inputs
+            needs = x.requires_grad, y.requires_grad
+            wanted = needs[0] or needs[1]
+            value, residuals = op.forward(context.backend, x.value, y.value, **params)
+        else:
+            needs = tuple([x.requires_grad for x in inputs])
+            wanted = True in needs
+            value, residuals = op.forward(context.backend, *[x.value for x in inputs], **params)
+    except (TypeError, ValueError, IndexError) as error:
+        raise _explained(error, op, inputs, params, context.address) from None
+    node = _new(cls)
+    node.value = value
+    node.grad = node.name = None
+    node.index = _next_index()
+    node.address = context.address
+    node.requires_grad = wanted = wanted and context.grad_enabled
+    tape = context.tape
+    if wanted or tape is not None:
+        node.op = op
+        node.inputs = inputs
+        node.residuals = residuals
+        node.params = params
+        node.needs = needs
+        if tape is not None:
+            tape.nodes.append(node)
+    else:
+        node.op = None
+        node.inputs = node.residuals = node.needs = ()
+        node.params = _NO_PARAMS
+    return node
+
+
+def _explained(error: Exception, op: Op, inputs: tuple[Node, ...], params: dict[str, Any], address: Address) -> Exception:
+    """The error of a rule, told in terms of the op, what it was given and where."""
+    place = "" if address == NOWHERE else f", at {address}"
+    given = ", ".join(f"{x.value.dtype} {x.value.shape}" + (f" {x.name!r}" if x.name else "") for x in inputs)
+    if len({x.value.dtype for x in inputs}) > 1:
+        return TypeError(
+            f"{op.name}: dtypes do not mix; got {given}{place}. Convert one input first: nothing is cast silently."
+        )
+    try:
+        op.shape(*[x.value.shape for x in inputs], **params)
+    except ShapeError as reason:
+        return ShapeError(f"{reason}{place}")
+    message = str(error) if str(error).startswith(f"{op.name}:") else f"{op.name}: {error}"
+    return type(error)(f"{message}; got {given}{place}")
+
+
+def sweep(
+    root: Node, seed: np.ndarray, retain: bool = False, every: bool = False
+) -> tuple[dict[int, Node], dict[int, np.ndarray]]:
+    """Walk back from `root` by falling index and return the reached leaves, and cotangents, both by node index.
+
+    seed     cotangent of root, shape and dtype of root.value
+    retain   keep the residuals, so that the graph can be walked again
+    every    return the cotangents of inner nodes as well
+
+    Cotangents must not be written to: a rule may hand the same array to several inputs. Raises RuntimeError where an
+    earlier walk has freed the graph."""
+    k = _local.context.backend
+    nodes = {root.index: root}  # met, not yet visited; at the end, the leaves
+    cotangents = {root.index: seed}
+    owned: set[int] = set()  # indices whose array was made here, so that it may be added to in place
+    heap = [] if root.op is None else [-root.index]
+    while heap:
+        i = -heappop(heap)
+        node = nodes.pop(i)
+        op, residuals = node.op, node.residuals
+        if residuals is None:
+            raise RuntimeError(
+                f"backward reached {op.name!r} at {node.address} a second time, after its residuals were freed; "
+                "call backward(retain_graph=True) the first time, or record on a Tape"
+            )
+        g = cotangents[i] if every else cotangents.pop(i)
+        inputs = node.inputs
+        if op.scatter is not None:
+            x = inputs[0]
+            j = x.index
+            acc = cotangents.get(j)
+            if acc is None:
+                nodes[j] = x
+                if x.op is not None:
+                    heappush(heap, -j)
+            if j not in owned:
+                cotangents[j] = acc = k.zeros(x.value.shape, g.dtype) if acc is None else k.copy(acc)
+                owned.add(j)
+            op.scatter(k, acc, g, *residuals, **node.params)
+        else:
+            for x, gx in zip(inputs, op.vjp(k, g, *residuals, needs=node.needs, **node.params)):  # noqa: B905 (hot)
+                if gx is None:
+                    continue
+                j = x.index
+                have = cotangents.get(j)
+                if have is None:
+                    cotangents[j] = gx
+                    nodes[j] = x
+                    if x.op is not None:
+                        heappush(heap, -j)
+                elif j in owned:
+                    k.accumulate(have, gx)
+                else:
+                    cotangents[j] = k.add(have, gx)
+                    owned.add(j)
+        if not retain:
+            node.residuals = None
+            node.inputs = ()
+    return nodes, cotangents
+
+
+def backward(root: Node, cotangent: np.ndarray | None = None, retain_graph: bool = False) -> None:
+    """Add d(root)/d(leaf) to `.grad` of every leaf that requires it; on a `Tape`, set `.grad` of every node."""
+    tape = _local.context.tape
+    nodes, cotangents = sweep(root, checked_seed(root, cotangent), retain_graph or tape is not None, tape is not None)
+    k = _local.context.backend
+    for i, leaf in nodes.items():
+        g = cotangents[i]
+        # a leaf owns its gradient: the array of the walk may be shared with other nodes, or be a view
+        leaf.grad = k.copy(g) if leaf.grad is None else k.add(leaf.grad, g)
+    if tape is not None:
+        for node in tape.nodes:
+            node.grad = cotangents.get(node.index)
+
+
+def checked_seed(root: Node, cotangent: Any) -> np.ndarray:
+    """The initial cotangent of `root` as an array; 1 for a scalar when None is given. Raises on the wrong shape or dtype."""
+    if not root.requires_grad:
+        raise RuntimeError("backward: nothing that this value was made from requires a gradient (requires_grad=True)")
+    if cotangent is None:
+        if root.value.size != 1:
+            raise ShapeError(
+                f"backward: the value has shape {root.value.shape}; only a scalar needs no cotangent, so pass one of that shape"
+            )
+        return np.ones(root.value.shape, root.value.dtype)
+    seed = np.asarray(cotangent)
+    if seed.shape != root.value.shape:
+        raise ShapeError(f"backward: expected a cotangent of shape {root.value.shape}, got {seed.shape}")
+    if seed.dtype != root.value.dtype:
+        raise TypeError(f"backward: expected a cotangent of dtype {root.value.dtype}, got {seed.dtype}")
+    return seed
+
+
+class Tape:
+    """`with Tape() as tape:` keeps every node recorded inside, in order, whether a gradient is wanted or not.
+
+    A backward pass inside leaves the graph whole and every node's `.grad` set. Tapes nest: the inner one records."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self._outer: list[Tape | None] = []
+
+    def __enter__(self) -> Tape:
+        self._outer.append(_local.context.tape)
+        _local.context.tape = self
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _local.context.tape = self._outer.pop()
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __repr__(self) -> str:
+        return f"<Tape of {len(self.nodes)} nodes>"
+
+
+class scope:
+    """`with scope(layer=l, t=t):` gives every node recorded inside these coordinates. Scopes nest; an inner one keeps the
+    coordinates it does not name."""
+
+    __slots__ = ("_address", "_outer")
+
+    def __init__(self, layer: int | None = None, t: int | None = None) -> None:
+        self._address = (layer if layer is None else as_int(layer), t if t is None else as_int(t))
+        self._outer: list[Address] = []
+
+    def __enter__(self) -> None:
+        context = _local.context
+        outer = context.address
+        layer, t = self._address
+        self._outer.append(outer)
+        context.address = Address(outer.layer if layer is None else layer, outer.t if t is None else t)
+
+    def __exit__(self, *exc: object) -> None:
+        _local.context.address = self._outer.pop()
+
+
+class grad_mode:
+    """`with grad_mode(enabled):` says whether what is recorded inside may require a gradient. A `Tape` records it anyway."""
+
+    __slots__ = ("_enabled", "_outer")
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = enabled
+        self._outer: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._outer.append(_local.context.grad_enabled)
+        _local.context.grad_enabled = self._enabled
+
+    def __exit__(self, *exc: object) -> None:
+        _local.context.grad_enabled = self._outer.pop()
+
+
+def no_grad() -> grad_mode:
+    """`with no_grad():` nothing recorded inside requires a gradient."""
+    return grad_mode(False)
+
+
+class use_backend:
+    """`with use_backend("reference"):` runs every op, forward and backward, on the kernel backend of that name."""
+
+    def __init__(self, name: str) -> None:
+        if name not in BACKENDS:
+            raise ValueError(f"unknown backend {name!r}; expected one of {', '.join(BACKENDS)}")
+        self._backend = BACKENDS[name]
+        self._outer: list[Any] = []
+
+    def __enter__(self) -> None:
+        self._outer.append(_local.context.backend)
+        _local.context.backend = self._backend
+
+    def __exit__(self, *exc: object) -> None:
+        _local.context.backend = self._outer.pop()
+
+
+def current_backend() -> Any:
+    """The kernel backend that ops of this thread run on."""
+    return _local.context.backend

@@ -1,0 +1,300 @@
+"""Tensor: a node of the tape with Python's operators and numpy's protocols. No mathematics here."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from . import ops
+from .ops import ShapeError
+from .tape import Node, backward, record
+
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class Tensor(Node):
+    """A numpy array of float32 or float64 that records what is done to it.
+
+    data            an array (its dtype is kept, its memory shared where numpy's layout allows), or numbers and nested
+                    sequences of them (float32 unless `dtype` says otherwise)
+    requires_grad   whether `.backward()` of something made from it leaves its gradient in `.grad`
+    dtype           "float32" or "float64", or their numpy types; converts
+
+    `.grad` is None or a numpy array of the same shape and dtype. Dtypes never mix and nothing is cast silently; a Python
+    number takes the dtype of the tensor it meets. Raises TypeError for any other dtype."""
+
+    __slots__ = ()
+    __array_priority__ = 1000
+
+    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None, name: str | None = None) -> None:
+        super().__init__(_as_array(data, dtype), bool(requires_grad), name)
+
+    # ---- reading
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.value.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.value.ndim
+
+    @property
+    def size(self) -> int:
+        return self.value.size
+
+    @property
+    def T(self) -> Tensor:
+        return self.transpose()
+
+    def numpy(self) -> np.ndarray:
+        """The values as a numpy array that shares this tensor's memory."""
+        return self.value
+
+    def item(self) -> float:
+        """The only value as a Python float; raises ValueError for any other size."""
+        if self.value.size != 1:
+            raise ValueError(f"item: expected exactly one value, this tensor has shape {self.shape}")
+        return self.value.item()
+
+    def detach(self) -> Tensor:
+        """The same values, shared, cut off from the graph."""
+        return Tensor(self.value)
+
+    def __len__(self) -> int:
+        if not self.value.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return len(self.value)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __float__(self) -> float:
+        return self.item()
+
+    def __bool__(self) -> bool:
+        if self.value.size != 1:
+            raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous")
+        return bool(self.value)
+
+    def __repr__(self) -> str:
+        made = f", op={self.op.name!r}" if self.op else ", requires_grad=True" if self.requires_grad else ""
+        named = f", name={self.name!r}" if self.name else ""
+        values = np.array2string(self.value, separator=", ", prefix="Tensor(", threshold=60, precision=4)
+        return f"Tensor({values}, dtype={self.dtype}{made}{named})"
+
+    # ---- differentiating
+
+    def backward(self, cotangent: Any = None, retain_graph: bool = False) -> None:
+        """Add the gradient of this value to `.grad` of every leaf it was made from that requires one.
+
+        cotangent      array of this shape and dtype that the gradient is weighted with; may be left out for a scalar (1)
+        retain_graph   keep the graph for another backward pass; otherwise a second one raises RuntimeError"""
+        backward(self, cotangent.value if isinstance(cotangent, Tensor) else cotangent, retain_graph)
+
+    def zero_grad(self) -> None:
+        """Forget `.grad`."""
+        self.grad = None
+
+    # ---- operators
+
+    def __add__(self, other: Any) -> Tensor:
+        return _binary(ops.add, self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return _binary(ops.add, self, other, swapped=True)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return _binary(ops.sub, self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return _binary(ops.sub, self, other, swapped=True)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return _binary(ops.mul, self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return _binary(ops.mul, self, other, swapped=True)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return _binary(ops.div, self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return _binary(ops.div, self, other, swapped=True)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return _binary(ops.pow, self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return _binary(ops.pow, self, other, swapped=True)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return _binary(ops.matmul, self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return _binary(ops.matmul, self, other, swapped=True)
+
+    def __neg__(self) -> Tensor:
+        return record(Tensor, ops.neg, (self,))
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """numpy's indexing: integers, slices, None and Ellipsis give a view; integer and boolean arrays a copy."""
+        if type(index) is int:
+            return record(Tensor, ops.index, (self,), {"index": (index,)})
+        entries = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(e, Tensor) for e in entries):
+            raise TypeError("index: a tensor is not an index; use an integer array")
+        if all(
+            e is None or e is Ellipsis or isinstance(e, (slice, numbers.Integral)) and not isinstance(e, (bool, np.bool_))
+            for e in entries
+        ):
+            return record(Tensor, ops.index, (self,), {"index": entries})
+        try:
+            positions = np.arange(self.value.size, dtype=np.int64).reshape(self.shape)[index]
+        except IndexError as error:
+            raise IndexError(f"index: {error}; shape {self.shape}") from None
+        return record(Tensor, ops.take, (self,), {"positions": positions})
+
+    # ---- methods, as numpy's and PyTorch's
+
+    def exp(self) -> Tensor:
+        return record(Tensor, ops.exp, (self,))
+
+    def log(self) -> Tensor:
+        return record(Tensor, ops.log, (self,))
+
+    def sqrt(self) -> Tensor:
+        return record(Tensor, ops.sqrt, (self,))
+
+    def tanh(self) -> Tensor:
+        return record(Tensor, ops.tanh, (self,))
+
+    def sigmoid(self) -> Tensor:
+        return record(Tensor, ops.sigmoid, (self,))
+
+    def relu(self) -> Tensor:
+        return record(Tensor, ops.relu, (self,))
+
+    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+        return record(Tensor, ops.sum, (self,), {"axis": _axis(axis), "keepdims": keepdims})
+
+    def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+        return record(Tensor, ops.mean, (self,), {"axis": _axis(axis), "keepdims": keepdims})
+
+    def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+        """Maximum; entries that tie share the gradient evenly."""
+        return record(Tensor, ops.max, (self,), {"axis": _axis(axis), "keepdims": keepdims})
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """Another shape of the same size; one entry may be -1."""
+        sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+        return record(Tensor, ops.reshape, (self,), {"shape": _resolved(self.shape, tuple(map(int, sizes)))})
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """Permuted axes; reversed when none are given."""
+        order = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
+        order = tuple(range(self.ndim))[::-1] if not order or order == (None,) else order
+        if any(not -self.ndim <= a < self.ndim for a in order):
+            raise ShapeError(f"transpose: axes {tuple(order)} do not fit shape {self.shape}")
+        return record(Tensor, ops.transpose, (self,), {"axes": tuple(int(a) % self.ndim for a in order)})
+
+    # ---- numpy's protocols
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        value = self.value if dtype is None or np.dtype(dtype) == self.dtype else self.value.astype(dtype)
+        return value.copy() if copy and value is self.value else value
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Tensor:
+        op = _UFUNCS.get(ufunc)
+        if op is None or method != "__call__" or kwargs:
+            raise TypeError(
+                f"numpy.{ufunc.__name__}{'' if method == '__call__' else '.' + method} does not record on a Tensor"
+                f"{' with ' + ', '.join(kwargs) if op and kwargs else ''}; use .numpy() for its values, or one of "
+                f"{', '.join(sorted(u.__name__ for u in _UFUNCS))}"
+            )
+        like = next(x for x in inputs if isinstance(x, Tensor))
+        return record(Tensor, op, tuple(lift(x, like) for x in inputs))
+
+    def __array_function__(self, func: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
+        raise TypeError(
+            f"numpy.{func.__name__} does not record on a Tensor; use the function of tinygrad_rnn where there is one, or "
+            ".numpy() for its values"
+        )
+
+
+_UFUNCS = {
+    np.add: ops.add,
+    np.subtract: ops.sub,
+    np.multiply: ops.mul,
+    np.true_divide: ops.div,
+    np.power: ops.pow,
+    np.negative: ops.neg,
+    np.exp: ops.exp,
+    np.log: ops.log,
+    np.sqrt: ops.sqrt,
+    np.tanh: ops.tanh,
+    np.matmul: ops.matmul,
+}
+
+
+def _binary(op: ops.Op, x: Tensor, other: Any, swapped: bool = False) -> Tensor:
+    if type(other) is not Tensor and not isinstance(other, Tensor):
+        if not isinstance(other, (numbers.Real, np.ndarray, np.generic)):
+            return NotImplemented
+        other = lift(other, x)
+    return record(Tensor, op, (other, x) if swapped else (x, other))
+
+
+def lift(x: Any, like: Tensor) -> Tensor:
+    """x as a tensor to compute with `like`: a number takes its dtype, an array keeps its own."""
+    if isinstance(x, Tensor):
+        return x
+    if isinstance(x, numbers.Real) or (isinstance(x, np.generic) and np.issubdtype(x.dtype, np.floating)):
+        return Tensor(np.asarray(x, like.dtype))
+    return Tensor(x)
+
+
+def _as_array(data: Any, dtype: Any) -> np.ndarray:
+    if dtype is not None and np.dtype(dtype) not in DTYPES:
+        raise TypeError(f"Tensor: expected dtype float32 or float64, got {np.dtype(dtype)}")
+    if isinstance(data, Tensor):
+        data = data.value
+    array = np.asarray(data)
+    keeps = isinstance(data, (np.ndarray, np.generic)) or (
+        isinstance(data, (list, tuple)) and any(isinstance(x, (np.ndarray, np.generic)) for x in data)
+    )
+    if dtype is None and not keeps and array.dtype.kind in "fiub":
+        dtype = np.float32
+    if dtype is None and array.dtype.newbyteorder("=") not in DTYPES:
+        raise TypeError(
+            f"Tensor: expected float32 or float64, got {array.dtype}; pass dtype= to convert, or keep it as a "
+            "numpy array where integers are wanted (targets, indices)"
+        )
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"Tensor: cannot make numbers of {array.dtype}")
+    array = np.asarray(array, dtype if dtype is not None else array.dtype.newbyteorder("="))
+    if not array.flags.aligned or any(s % array.itemsize for s in array.strides):
+        array = array.copy()
+    return array
+
+
+def _axis(axis: Any) -> Any:
+    return tuple(axis) if isinstance(axis, list) else axis
+
+
+def _resolved(old: tuple[int, ...], new: tuple[int, ...]) -> tuple[int, ...]:
+    """`new` with its -1 replaced."""
+    if -1 not in new:
+        return new
+    known = -int(np.prod(new, dtype=np.int64))
+    size = int(np.prod(old, dtype=np.int64))
+    if new.count(-1) > 1 or known <= 0 or size % known:
+        raise ShapeError(f"reshape: shape {old} with {size} entries cannot become {new}")
+    return tuple(size // known if s == -1 else s for s in new)
