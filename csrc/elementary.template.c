@@ -79,8 +79,8 @@ static inline real FN(tanh_of)(real x, real *dy)
     real e = ((1 + q) * s1) * s2;
     real s = s1 * s2;
     real expm1 = s * q + (s - 1);
-    real inverse = 1 / (1 + e);
-    *dy = (4 * e * inverse) * inverse;
+    real d = 1 + e;
+    *dy = ((4 * (1 + q) * s1) / (d * d)) * s2; /* s2 last: e may be subnormal where 4e is not */
     return M(copysign)(-expm1 / (2 + expm1), x);
 }
 
@@ -88,9 +88,9 @@ static inline real FN(tanh_of)(real x, real *dy)
 static inline real FN(sigmoid_of)(real x, real *dy)
 {
     real e = FN(exp_of)(-M(fabs)(x));
-    real inverse = 1 / (1 + e);
-    *dy = (e * inverse) * inverse;
-    return (x < 0 ? e : 1) * inverse;
+    real d = 1 + e;
+    *dy = e / (d * d);
+    return (x < 0 ? e : 1) / d;
 }
 
 #undef MANTISSA_BITS

@@ -20,8 +20,28 @@ from .tensor import Tensor
 __version__ = "0.1.0"
 
 __all__ = [
-    *("Tensor", "Tape", "scope", "no_grad", "use_backend", "Address", "ShapeError"),
-    *("trace", "Trace", "same_graph", "SameGraph", "Graph", "NodeView", "Nodes", "Paths", "Gain", "GradTerms", "Verdict"),
-    *("functions", "nn", "ops", "optim", "build_info"),
-    *functions.__all__,
+    "Address",
+    "Gain",
+    "GradTerms",
+    "Graph",
+    "NodeView",
+    "Nodes",
+    "Paths",
+    "SameGraph",
+    "ShapeError",
+    "Tape",
+    "Tensor",
+    "Trace",
+    "Verdict",
+    "build_info",
+    "functions",
+    "nn",
+    "no_grad",
+    "ops",
+    "optim",
+    "same_graph",
+    "scope",
+    "trace",
+    "use_backend",
 ]
+__all__ += functions.__all__

@@ -180,13 +180,20 @@ def linear(x, w, b=None):
     return y if b is None else y + b
 
 
+def _axes(axis, ndim):
+    """Checked and non-negative: numpy itself lets axis 0 of a 0-d array pass."""
+    return None if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, ndim)
+
+
 def sum(x, axis=None, keepdims=False):
     _checked("sum", x)
+    axis = _axes(axis, x.ndim)
     return np.asarray(np.sum(x, axis=axis, keepdims=keepdims))
 
 
 def max(x, axis=None, keepdims=False):
     _checked("max", x)
+    axis = _axes(axis, x.ndim)
     return np.asarray(np.max(x, axis=axis, keepdims=keepdims))
 
 

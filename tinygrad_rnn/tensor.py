@@ -279,7 +279,7 @@ def _as_array(data: Any, dtype: Any) -> np.ndarray:
         )
     if array.dtype.kind not in "fiub":
         raise TypeError(f"Tensor: cannot make numbers of {array.dtype}")
-    array = np.asarray(array, dtype if dtype is not None else array.dtype.newbyteorder("="))
+    array = array.astype(dtype if dtype is not None else array.dtype.newbyteorder("="), copy=False)
     if not array.flags.aligned or any(s % array.itemsize for s in array.strides):
         array = array.copy()
     return array

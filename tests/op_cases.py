@@ -1,0 +1,188 @@
+"""One declarative case per op. It drives the tests of values, gradients, dtypes, layouts, backends and instruction sets; a
+test asserts that no op lacks one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from arrays import PAIRS, SHAPES
+
+import tinygrad_rnn as tr
+
+
+@dataclass(frozen=True)
+class Case:
+    """op         the op's name in ops.TABLE
+    call       call(*tensors) -> tensor
+    oracle     the same on float64 arrays, in numpy
+    shapes     tuples of input shapes, edge cases included
+    low, high  inputs are uniform in between
+    smooth     whether random inputs stay clear of kinks, so that numerical derivatives are defined
+    spread     inputs whose entries are a random permutation of well-separated numbers, where ties are kinks"""
+
+    op: str
+    call: Callable
+    oracle: Callable
+    shapes: tuple
+    low: float = -2.0
+    high: float = 2.0
+    spread: bool = False
+    label: str = ""
+
+    def __str__(self):
+        return self.op + (f"-{self.label}" if self.label else "")
+
+    def inputs(self, rng, shapes, dtype=np.float64):
+        out = []
+        for s in shapes:
+            x = rng.uniform(self.low, self.high, s)
+            if self.spread:
+                n = int(np.prod(s))
+                x = (rng.permutation(n) - n / 2 + 0.3).reshape(s) * 0.37
+            out.append(np.asarray(x, dtype))
+        return out
+
+
+ONE = tuple((s,) for s in SHAPES)
+AXES = tuple((s,) for s in [(4,), (2, 3), (3, 4, 2), (1, 5), (17, 3), (2, 1)])
+INDEX = np.array([[0, 2], [2, 1]])
+TARGETS = {(3, 5): np.array([4, 0, 2]), (5,): np.array(3), (2, 4, 3): np.array([[0, 3, 1], [2, 2, 0]]), (1, 1): np.array([0])}
+
+
+def np_softmax(x, axis):
+    e = np.exp(x - x.max(axis, keepdims=True, initial=-np.inf))
+    return e / e.sum(axis, keepdims=True)
+
+
+def np_cross_entropy(x, reduction):
+    target = TARGETS[x.shape]
+    axis = 1 if x.ndim > 1 else 0
+    log_p = np.log(np_softmax(x, axis))
+    picked = -np.take_along_axis(log_p, np.expand_dims(target, axis), axis).squeeze(axis)
+    return picked if reduction == "none" else picked.sum() if reduction == "sum" else picked.mean()
+
+
+def one(op, call, oracle, **kw):
+    return Case(op, call, oracle, kw.pop("shapes", ONE), **kw)
+
+
+def two(op, call, oracle, **kw):
+    return Case(op, call, oracle, kw.pop("shapes", tuple(PAIRS)), **kw)
+
+
+MATMUL = (
+    ((2, 3), (3, 4)),
+    ((1, 3), (3, 1)),
+    ((1, 1), (1, 1)),
+    ((0, 3), (3, 2)),
+    ((2, 0), (0, 3)),
+    ((1, 17), (17, 9)),
+    ((9, 17), (17, 1)),
+    ((7, 1), (1, 5)),
+    ((13, 20), (20, 35)),
+    ((2, 3, 4), (2, 4, 5)),
+    ((2, 3, 4), (4, 5)),
+    ((3, 4), (2, 4, 5)),
+    ((2, 1, 3, 4), (5, 4, 2)),
+    ((0, 2, 3), (3, 2)),
+)
+LINEAR = (((4, 3), (5, 3), (5,)), ((3,), (5, 3), (5,)), ((2, 4, 3), (5, 3), (5,)), ((0, 3), (5, 3), (5,)), ((1, 16), (33, 16), (33,)),
+          ((7, 1), (1, 1), (1,)), ((19, 40), (21, 40), (21,)), ((2, 0), (3, 0), (3,)))  # fmt: skip
+
+CASES = (
+    two("add", lambda x, y: x + y, np.add),
+    two("sub", lambda x, y: x - y, np.subtract),
+    two("mul", lambda x, y: x * y, np.multiply),
+    two("div", lambda x, y: x / y, np.divide, low=0.5),
+    two("pow", lambda x, y: x**y, np.power, low=0.3),
+    one("neg", lambda x: -x, np.negative),
+    one("exp", tr.exp, np.exp),
+    one("log", tr.log, np.log, low=0.2),
+    one("sqrt", tr.sqrt, np.sqrt, low=0.2),
+    one("tanh", tr.tanh, np.tanh, low=-4, high=4),
+    one("sigmoid", tr.sigmoid, lambda x: 1 / (1 + np.exp(-x)), low=-6, high=6),
+    one("relu", tr.relu, lambda x: np.maximum(x, 0), spread=True),
+    Case("matmul", tr.matmul, np.matmul, MATMUL),
+    Case("linear", tr.linear, lambda x, w, b: x @ w.T + b, LINEAR),
+    Case("linear", tr.linear, lambda x, w: x @ w.T, tuple(s[:2] for s in LINEAR), label="no bias"),
+    one("sum", lambda x: x.sum(), np.sum),
+    one("sum", lambda x: x.sum(axis=-1), lambda x: x.sum(-1), shapes=AXES, label="axis"),
+    one(
+        "sum",
+        lambda x: x.sum(axis=(0, -1), keepdims=True),
+        lambda x: x.sum((0, -1), keepdims=True),
+        shapes=AXES[1:],
+        label="axes",
+    ),
+    one("mean", lambda x: x.mean(), np.mean, shapes=tuple(s for s in ONE if 0 not in s[0])),
+    one("mean", lambda x: x.mean(axis=0, keepdims=True), lambda x: x.mean(0, keepdims=True), shapes=AXES, label="axis"),
+    one("max", lambda x: x.max(), np.max, shapes=tuple(s for s in ONE if 0 not in s[0]), spread=True),
+    one("max", lambda x: x.max(axis=-1), lambda x: x.max(-1), shapes=AXES, spread=True, label="axis"),
+    one(
+        "max",
+        lambda x: x.max(axis=0, keepdims=True),
+        lambda x: x.max(0, keepdims=True),
+        shapes=AXES,
+        spread=True,
+        label="keepdims",
+    ),
+    one("reshape", lambda x: x.reshape(-1), lambda x: x.reshape(-1)),
+    one(
+        "reshape",
+        lambda x: x.reshape(3, -1),
+        lambda x: x.reshape(3, -1),
+        shapes=(((6,),), ((2, 3),), ((3, 4, 2),)),
+        label="split",
+    ),
+    one("transpose", lambda x: x.T, lambda x: x.T),
+    one(
+        "transpose",
+        lambda x: x.transpose(1, -1, 0),
+        lambda x: x.transpose(1, -1, 0),
+        shapes=(((2, 3, 4),), ((1, 0, 2),)),
+        label="axes",
+    ),
+    one("index", lambda x: x[1], lambda x: x[1], shapes=AXES[1:3] + AXES[4:]),
+    one("index", lambda x: x[-1, ..., ::-2, None], lambda x: x[-1, ..., ::-2, None], shapes=AXES[1:4], label="mixed"),
+    one("index", lambda x: x[()], lambda x: x[()], label="whole"),
+    one("take", lambda x: x[INDEX], lambda x: x[INDEX], shapes=(((3,),), ((4, 2),), ((3, 0),))),
+    one("take", lambda x: x[:, [0, -1, 0]], lambda x: x[:, [0, -1, 0]], shapes=AXES[1:3] + AXES[3:5], label="repeated"),
+    one("take", lambda x: x[x.value > 0], lambda x: x[x > 0], shapes=AXES, spread=True, label="mask"),
+    one("embedding", lambda w: tr.embedding(w, INDEX), lambda w: w[INDEX], shapes=(((3, 4),), ((5, 1),), ((3, 0),))),
+    Case(
+        "concatenate",
+        lambda *p: tr.concatenate(p, axis=-1),
+        lambda *p: np.concatenate(p, -1),
+        (((2, 3), (2, 1)), ((3,), (0,), (2,)), ((2, 0, 1), (2, 0, 4)), ((1,),)),
+    ),
+    Case(
+        "stack",
+        lambda *p: tr.stack(p, axis=1),
+        lambda *p: np.stack(p, 1),
+        (((3,), (3,)), ((2, 3), (2, 3), (2, 3)), ((0, 2), (0, 2)), ((4,),)),
+    ),
+    one("softmax", tr.softmax, lambda x: np_softmax(x, -1), shapes=AXES + (((0, 3),), ((3, 0),))),
+    one("softmax", lambda x: tr.softmax(x, axis=0), lambda x: np_softmax(x, 0), shapes=AXES, label="axis 0"),
+    one("log_softmax", tr.log_softmax, lambda x: np.log(np_softmax(x, -1)), shapes=AXES + (((0, 3),), ((3, 0),))),
+    one("log_softmax", lambda x: tr.log_softmax(x, axis=0), lambda x: np.log(np_softmax(x, 0)), shapes=AXES, label="axis 0"),
+    *[
+        one(
+            "cross_entropy",
+            lambda x, r=r: tr.cross_entropy(x, TARGETS[x.shape], r),
+            lambda x, r=r: np_cross_entropy(x, r),
+            shapes=tuple((s,) for s in TARGETS),
+            label=r,
+        )
+        for r in ("mean", "sum", "none")
+    ],
+    *[
+        two(
+            "mse_loss",
+            lambda x, y, r=r: tr.mse_loss(x, y, r),
+            lambda x, y, r=r: {"mean": np.mean, "sum": np.sum, "none": np.asarray}[r]((x - y) ** 2),
+            shapes=(((), ()), ((3,), (3,)), ((2, 4), (2, 4)), ((1, 17), (1, 17))),
+            label=r,
+        )
+        for r in ("mean", "sum", "none")
+    ],
+)

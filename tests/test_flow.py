@@ -1,0 +1,360 @@
+"""What a graph says about its gradient: terms, Jacobians, the split, horizons, verdicts."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tr
+
+
+def last_sum(output):
+    return output[-1].sum()
+
+
+def traced(rnn, x, loss=last_sum):
+    return tr.trace(rnn, x, loss=loss)
+
+
+def inputs(steps, batch, features, scale=1.0, dtype="float64", seed=0):
+    return (scale * np.random.default_rng(seed).standard_normal((steps, batch, features))).astype(dtype)
+
+
+# ---- gradient terms
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch", [1, 3, 40])
+@pytest.mark.parametrize("name", ["weight_hh_l0", "weight_ih_l0", "bias_hh_l0", "weight_hh_l1", "bias_ih_l1"])
+def test_terms_sum_to_the_gradient(name, batch, dtype):
+    rnn = tr.nn.RNN(4, 6, 2, dtype=dtype, seed=0)
+    graph = traced(rnn, inputs(9, batch, 4, dtype=dtype), lambda y: (y * y).mean())
+    terms = graph.grad_terms(name)
+    assert len(terms) == 9
+    np.testing.assert_array_equal(terms.steps, range(9))
+    np.testing.assert_array_equal(terms.lags, range(8, -1, -1))
+    np.testing.assert_array_equal(terms.sum(), graph[name].grad)  # the same additions in the same order
+    arrays = np.asarray(terms)
+    assert arrays.dtype == dtype
+    np.testing.assert_allclose(
+        terms.norms, [np.linalg.norm(g.astype(np.float64)) for g in arrays], rtol=1e-5 if dtype == "float32" else 1e-12
+    )
+    assert terms.shares.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_terms_are_delta_times_state():
+    rnn = tr.nn.RNN(4, 6, dtype="float64", seed=0)
+    graph = traced(rnn, inputs(5, 1, 4))
+    for t, term in enumerate(graph.grad_terms("weight_hh_l0")):
+        delta = graph[0, t, "z"].grad
+        state = graph[0, t - 1, "h"].value if t else np.zeros((1, 6))
+        np.testing.assert_allclose(term, delta.T @ state, rtol=1e-13)
+
+
+def test_terms_through_a_transpose_made_once():
+    class Cell(tr.nn.Module):
+        def __init__(self):
+            self.w = tr.nn.Parameter(np.random.default_rng(0).standard_normal((3, 3)) * 0.3)
+
+        def forward(self, x):
+            w, h = self.w.T, x[0]
+            for t in range(4):
+                with tr.scope(t=t):
+                    h = tr.tanh(h @ w)
+            return h
+
+    graph = tr.trace(Cell(), inputs(1, 2, 3), loss=lambda h: h.sum())
+    terms = graph.grad_terms("w")
+    np.testing.assert_array_equal(terms.steps, range(4))
+    np.testing.assert_allclose(terms.sum(), graph["w"].grad, rtol=1e-13)
+    np.testing.assert_allclose(terms.norms, [np.linalg.norm(g) for g in terms], rtol=1e-13)
+
+
+def test_terms_of_an_embedding_and_outside_steps():
+    class Net(tr.nn.Module):
+        def __init__(self):
+            self.e = tr.nn.Embedding(5, 3, dtype="float64", seed=0)
+            self.rnn = tr.nn.RNN(3, 4, dtype="float64", seed=0)
+
+        def forward(self, i):
+            return self.rnn(self.e(i))[0]
+
+    graph = tr.trace(Net(), np.array([[0], [3], [0]]), loss=last_sum)
+    terms = graph.grad_terms("e.weight")
+    np.testing.assert_array_equal(terms.steps, [-1])
+    np.testing.assert_allclose(terms.sum(), graph["e.weight"].grad)
+
+
+def test_terms_that_do_not_exist():
+    graph = traced(tr.nn.RNN(3, 4, dtype="float64"), inputs(3, 1, 3))
+    with pytest.raises(KeyError, match="no parameter is called 'W'; this graph has weight_ih_l0"):
+        graph.grad_terms("W")
+    used = tr.trace(lambda x: x * 2, np.ones(2), loss=lambda y: y.sum())
+    with pytest.raises(KeyError, match="this graph has none"):
+        used.grad_terms("w")
+
+
+def test_horizon():
+    # an identity net with W = 0.5 I: terms fall by exactly 2 a step, so the horizon is where 2^-k meets eps
+    rnn = tr.nn.RNN(1, 1, nonlinearity="identity", bias=False, dtype="float64")
+    rnn.weight_hh_l0.value[...] = 0.5
+    rnn.weight_ih_l0.value[...] = 1
+    graph = traced(rnn, np.ones((100, 1, 1)))
+    terms = graph.grad_terms("weight_hh_l0")
+    states = np.array([2 - 0.5**t for t in range(100)])  # h_t
+    expected = 0.5 ** (98 - np.arange(99)) * states[:99]
+    np.testing.assert_allclose(terms.norms[1:], expected, rtol=1e-12)
+    # h tends to 2 and the sum to 4, so lag k is above eps = 2^-52 of it while 2^-k 2 > 2^-52 4
+    assert graph.horizon("weight_hh_l0") == 50
+    assert graph.horizon("weight_hh_l0", eps=0.1) < 5
+    silent = traced(rnn, np.zeros((5, 1, 1)))
+    assert silent.horizon("weight_hh_l0") == -1
+
+
+# ---- Jacobians
+
+
+def test_jacobians_of_every_kind_of_step():
+    for nonlinearity in ("tanh", "relu", "sigmoid", "identity"):
+        rnn = tr.nn.RNN(2, 3, nonlinearity=nonlinearity, dtype="float64", seed=0)
+        graph = traced(rnn, inputs(4, 1, 2))
+        w = rnn.weight_hh_l0.value
+        z = graph[0, 2, "add"].value[0]
+        slope = {
+            "tanh": 1 - np.tanh(z) ** 2,
+            "relu": (z > 0) * 1.0,
+            "sigmoid": 1 / (2 + np.exp(z) + np.exp(-z)),
+            "identity": z * 0 + 1,
+        }[nonlinearity]
+        step = graph.jacobian((0, 2, "h"), (0, 1, "h"))
+        assert step.shape == (1, 3, 1, 3)
+        np.testing.assert_allclose(step[0, :, 0], slope[:, None] * w, rtol=1e-12, atol=1e-15)
+
+
+def test_long_jacobian_is_the_product_of_its_steps_also_for_stacks():
+    rnn = tr.nn.RNN(2, 3, 2, dtype="float64", seed=0)
+    graph = traced(rnn, inputs(5, 1, 2))
+
+    def step(t):
+        return np.block([[graph.jacobian((i, t, "h"), (j, t - 1, "h"))[0, :, 0] for j in range(2)] for i in range(2)])
+
+    # within a step the upper layer sees the lower one: its Jacobian on the joint state goes through it
+    product = step(4) @ step(3) @ step(2)
+    direct = np.block([[graph.jacobian((i, 4, "h"), (j, 1, "h"))[0, :, 0] for j in range(2)] for i in range(2)])
+    assert product.shape == direct.shape == (6, 6)
+    lower = direct[:3, :3]
+    np.testing.assert_allclose(product[:3, :3], lower, rtol=1e-12)
+    np.testing.assert_array_equal(direct[:3, 3:], 0)
+
+
+def test_jacobian_separates_the_sequences_of_a_batch():
+    graph = traced(tr.nn.RNN(2, 3, dtype="float64", seed=0), inputs(3, 2, 2))
+    j = graph.jacobian((0, 2, "h"), (0, 0, "h"))
+    np.testing.assert_array_equal(j[0, :, 1], 0)
+    assert np.abs(j[1, :, 1]).max() > 0
+    np.testing.assert_array_equal(graph.jacobian((0, 0, "h"), (0, 2, "h")), 0)
+    assert graph.jacobian(graph.loss, "x").shape == (3, 2, 2)
+    np.testing.assert_allclose(graph.jacobian(graph.loss, "x"), graph["x"].grad, rtol=1e-12)
+
+
+def test_jacobian_of_a_float32_graph_is_float64():
+    graph = traced(tr.nn.RNN(2, 3, seed=0), inputs(3, 1, 2, dtype="float32"))
+    assert graph.jacobian((0, 2, "h"), (0, 0, "h")).dtype == np.float64
+
+
+# ---- the split
+
+
+@given(
+    st.sampled_from(["tanh", "relu", "sigmoid", "identity"]), st.integers(1, 3), st.integers(2, 12), st.integers(1, 4),
+    st.integers(1, 6), st.integers(0, 1000),
+)  # fmt: skip
+def test_the_split_telescopes(nonlinearity, layers, steps, batch, hidden, seed):
+    rnn = tr.nn.RNN(3, hidden, layers, nonlinearity, dtype="float64", seed=seed)
+    gain = traced(rnn, inputs(steps, batch, 3, seed=seed)).gain()
+    assert len(gain.lags) == steps
+    parts = gain.saturation + gain.weights + gain.other
+    finite = np.isfinite(gain.log_norm).all()
+    if finite:
+        np.testing.assert_allclose(np.cumsum(parts), gain.log_gain[1:], atol=1e-12 * steps * 10)
+        np.testing.assert_allclose(gain.other, 0, atol=1e-12)
+    if nonlinearity == "identity":
+        np.testing.assert_array_equal(gain.saturation, 0)
+
+
+def test_the_split_is_the_definition():
+    rnn = tr.nn.RNN(3, 5, dtype="float64", seed=0)
+    graph = traced(rnn, inputs(6, 2, 3))
+    gain = graph.gain()
+    w = rnn.weight_hh_l0.value
+    for lag in range(5):
+        t = 5 - lag
+        d = graph[0, t, "h"].grad
+        slope = 1 - np.tanh(graph[0, t, "z"].value) ** 2
+        saturation = np.log(np.linalg.norm(slope * d, axis=1) / np.linalg.norm(d, axis=1)).mean()
+        weights = np.log(np.linalg.norm(slope * d @ w, axis=1) / np.linalg.norm(slope * d, axis=1)).mean()
+        assert gain.saturation[lag] == pytest.approx(saturation, abs=1e-12)
+        assert gain.weights[lag] == pytest.approx(weights, abs=1e-12)
+        assert gain.log_norm[lag] == pytest.approx(np.log(np.linalg.norm(d, axis=1)).mean(), abs=1e-12)
+    assert gain.rate == pytest.approx(gain.total / 5)
+    assert gain.half_life == pytest.approx(np.log(2) / abs(gain.rate))
+
+
+def test_losses_injected_on_the_way_are_left_out():
+    rnn = tr.nn.RNN(3, 5, dtype="float64", seed=0)
+    x = inputs(6, 2, 3)
+    every, last = traced(rnn, x, lambda y: y.sum()).gain(), traced(rnn, x).gain()
+    np.testing.assert_allclose(every.log_gain, last.log_gain, atol=1e-12)
+
+
+def test_a_signal_below_the_smallest_float_is_followed():
+    rnn = tr.nn.RNN(2, 4, nonlinearity="identity", bias=False, init="identity", seed=0)
+    rnn.weight_hh_l0.value *= 0.5
+    graph = traced(rnn, inputs(300, 1, 2, dtype="float32"))
+    assert graph[0, 0, "h"].grad.max() == 0  # float32 has lost it
+    np.testing.assert_allclose(graph.gain().log_gain, -np.arange(300) * np.log(2), rtol=1e-12)
+
+
+def test_dead_sequences_are_counted_apart():
+    rnn = tr.nn.RNN(1, 2, nonlinearity="relu", bias=False, dtype="float64", init="identity")
+    rnn.weight_ih_l0.value[...] = 1
+    x = np.ones((4, 2, 1))
+    x[:, 1] = -1  # relu passes nothing on
+    gain = traced(rnn, x).gain()
+    assert gain.silent == 0.5
+    np.testing.assert_allclose(gain.log_gain, 0, atol=1e-14)
+    x[:] = -1
+    dead = traced(rnn, x)
+    assert dead.gain().silent == 1
+    assert dead.why().kind == "vanishing"
+
+
+def test_a_residual_path_is_a_part_of_its_own():
+    class Residual(tr.nn.Module):
+        def __init__(self):
+            self.layers = [tr.nn.Linear(8, 8, dtype="float64", seed=i) for i in range(30)]
+
+        def forward(self, h):
+            for i, layer in enumerate(self.layers):
+                with tr.scope(layer=i):
+                    h = h + tr.tanh(layer(h))
+            return h
+
+    graph = tr.trace(Residual(), inputs(1, 2, 8)[0], loss=lambda h: h.sum())
+    gain = graph.gain()
+    assert gain.axis == "layer"
+    assert np.abs(gain.other).max() > 0.1
+    np.testing.assert_allclose(np.cumsum(gain.saturation + gain.weights + gain.other), gain.log_gain[1:], atol=1e-11)
+
+
+def test_gain_from_a_node_and_along_depth():
+    graph = traced(tr.nn.RNN(3, 5, 2, dtype="float64", seed=0), inputs(6, 2, 3))
+    assert len(graph.gain(of=(1, 3, "h")).lags) == 4
+    assert len(graph.gain(axis="layer").lags) == 2
+    mlp = tr.trace(tr.nn.MLP(5, 4, dtype="float64", seed=0), inputs(1, 2, 4)[0], loss=lambda h: h.sum())
+    assert mlp.gain().axis == "layer"
+    assert len(mlp.gain().lags) == 5
+
+
+def test_graphs_without_steps_are_told():
+    flat = tr.trace(lambda x: x * 2, np.ones(3), loss=lambda y: y.sum())
+    with pytest.raises(ValueError, match=r"record them inside scope\(layer=...\)"):
+        flat.gain()
+
+    def skipping(x):
+        h = [x * 1.0]
+        for t in range(4):
+            with tr.scope(t=t):
+                h.append(tr.tanh(h[-1] + (h[-3] if t > 1 else 0)))
+        return h[-1]
+
+    with pytest.raises(ValueError, match="does not go from one t to the next"):
+        tr.trace(skipping, np.ones(3), loss=lambda y: y.sum()).gain()
+
+
+# ---- verdicts
+
+
+def verdict(rnn, steps=50, scale=1.0, loss=last_sum):
+    x = inputs(steps, 4, rnn.input_size, scale, rnn.dtype)
+    return traced(rnn, x, loss).why()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("seed", range(5))
+def test_healthy_nets_are_called_healthy(dtype, seed):
+    for rnn, scale in (
+        (tr.nn.RNN(3, 32, bias=False, init="orthogonal", dtype=dtype, seed=seed), 0.01),
+        (tr.nn.RNN(3, 32, 3, bias=False, init="orthogonal", dtype=dtype, seed=seed), 0.01),
+        (tr.nn.RNN(3, 16, nonlinearity="identity", init="identity", dtype=dtype, seed=seed), 1.0),
+        (tr.nn.RNN(3, 16, nonlinearity="identity", init="orthogonal", dtype=dtype, seed=seed), 1.0),
+    ):
+        found = verdict(rnn, scale=scale)
+        assert found.kind == "healthy", str(found)
+        assert found.advice == ""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_default_net_vanishes_by_its_weights(seed):
+    found = verdict(tr.nn.RNN(3, 64, seed=seed))
+    assert found.kind == "vanishing"
+    n = found.numbers
+    assert n["weights_nats"] < 3 * n["saturation_nats"] < 0
+    assert n["weights"]["weight_hh_l0"]["spectral_norm"] > 1 > n["weights"]["weight_hh_l0"]["spectral_radius"]
+    assert "the weights" in found.cause
+    assert "orthogonal" in found.advice
+    assert n["horizon"]["weight_hh_l0"] < 49
+    assert str(found).startswith("VANISHING: 49 steps back")
+
+
+def test_saturation_is_named_where_it_is_the_cause():
+    rnn = tr.nn.RNN(3, 32, init="orthogonal", dtype="float64", seed=0)
+    rnn.weight_ih_l0.value *= 20
+    found = verdict(rnn)
+    assert found.kind == "vanishing"
+    assert found.numbers["saturation_nats"] < -10
+    assert abs(found.numbers["weights_nats"]) < 1e-9
+    assert "saturation 100%" in found.cause
+    assert "smaller inputs" in found.advice
+    assert found.numbers["saturated_share"] > 0.3
+
+
+def test_exploding():
+    rnn = tr.nn.RNN(3, 16, nonlinearity="identity", init="orthogonal", dtype="float64", seed=0)
+    rnn.weight_hh_l0.value *= 1.2
+    found = verdict(rnn)
+    assert found.kind == "exploding"
+    assert found.numbers["total_nats"] == pytest.approx(49 * np.log(1.2), abs=1e-9)
+    assert "clip_grad_norm_" in found.advice
+
+
+def test_vanishing_and_exploding_at_different_lags():
+    # a transient: the bidiagonal matrix of 0.9 grows by 1e13 before rho < 1 wins
+    rnn = tr.nn.RNN(3, 16, nonlinearity="identity", bias=False, dtype="float64", seed=0)
+    rnn.weight_hh_l0.value[...] = 0.9 * (np.eye(16) + np.eye(16, k=1))
+    assert verdict(rnn, steps=60).kind == "exploding"
+    found = verdict(rnn, steps=1500)
+    assert found.kind == "vanishing and exploding"
+    assert "first grows" in found.cause
+
+
+def test_no_signal_and_not_finite():
+    rnn = tr.nn.RNN(3, 4, dtype="float64", seed=0)
+    assert verdict(rnn, loss=lambda y: (y * 0.0).sum()).kind == "no signal"
+    found = verdict(rnn, loss=lambda y: tr.log(y[-1] - y[-1]).sum())
+    assert found.kind == "not finite"
+    assert "log" in found.cause
+    wild = tr.nn.RNN(3, 4, nonlinearity="identity", seed=0)
+    wild.weight_hh_l0.value *= 1e6
+    assert verdict(wild).kind == "not finite"
+
+
+def test_deep_mlps_have_verdicts_too():
+    x = inputs(1, 4, 32)[0]
+
+    def found(**options):
+        return tr.trace(tr.nn.MLP(60, 32, dtype="float64", seed=0, **options), x, loss=lambda h: h.sum()).why()
+
+    assert found(init="default").kind == "vanishing"
+    assert "layers back" in found(init="default").cause
+    assert found(nonlinearity="identity", init="orthogonal").kind == "healthy"

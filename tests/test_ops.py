@@ -1,0 +1,276 @@
+"""Every op: values against numpy, gradients against numerical derivatives, both backends, dtypes, layouts and instruction sets."""
+
+import inspect
+
+import numpy as np
+import pytest
+from arrays import DTYPES, broadcast_pairs, layouts, shapes, tolerance
+from hypothesis import given
+from hypothesis import strategies as st
+from op_cases import CASES
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.backends import native, reference
+from tinygrad_rnn.ops import TABLE
+from tinygrad_rnn.tape import Tape
+from tinygrad_rnn.testing import check_grads
+
+by_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+def leaves(arrays):
+    return [tr.Tensor(a, requires_grad=True) for a in arrays]
+
+
+def test_every_op_has_a_case_and_a_function():
+    assert {c.op for c in CASES} == set(TABLE)
+    indexing = {"index", "take"}  # spelled x[...]
+    assert set(TABLE) - indexing == set(tr.functions.__all__)
+
+
+@by_case
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_value_is_numpys_in_every_layout(case, dtype, isa):
+    rng = np.random.default_rng(0)
+    for input_shapes in case.shapes:
+        arrays = case.inputs(rng, input_shapes, dtype)
+        expected = np.asarray(case.oracle(*[a.astype(np.float64) for a in arrays]))
+        for i, a in enumerate(arrays):
+            for name, laid_out in layouts(a):
+                y = case.call(*[tr.Tensor(laid_out if j == i else b) for j, b in enumerate(arrays)])
+                assert y.dtype == dtype
+                assert y.shape == expected.shape, (name, input_shapes)
+                np.testing.assert_allclose(y.value, expected, **tolerance(dtype), err_msg=f"{name} {input_shapes}")
+
+
+@by_case
+def test_gradient_is_the_derivative(case):
+    rng = np.random.default_rng(1)
+    for input_shapes in case.shapes:
+        check_grads(case.call, *case.inputs(rng, input_shapes))
+
+
+@by_case
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cotangents_of_the_backends_agree_in_every_layout(case, dtype, isa):
+    rng = np.random.default_rng(2)
+    for input_shapes in case.shapes:
+        arrays = case.inputs(rng, input_shapes, dtype)
+        with tr.use_backend("reference"):
+            expected = leaves(arrays)
+            y = case.call(*expected)
+            g = rng.standard_normal(y.shape).astype(dtype)
+            y.backward(g)
+        for name, laid_out in layouts(g):
+            inputs = leaves(arrays)
+            case.call(*inputs).backward(laid_out)
+            for t, e in zip(inputs, expected, strict=True):
+                assert t.grad.dtype == dtype
+                assert t.grad.shape == t.shape
+                np.testing.assert_allclose(t.grad, e.grad, **tolerance(dtype), err_msg=f"{name} {input_shapes}")
+
+
+@by_case
+def test_shape_rule_foretells_the_shape(case):
+    rng = np.random.default_rng(3)
+    for input_shapes in case.shapes:
+        with Tape() as tape:
+            case.call(*leaves(case.inputs(rng, input_shapes)))
+        for node in tape.nodes:
+            assert node.op.shape(*[x.value.shape for x in node.inputs], **node.params) == node.value.shape
+
+
+def test_backends_have_the_same_functions():
+    def functions(module):
+        return {
+            name: str(inspect.signature(f)).replace(" ", "")
+            for name, f in vars(module).items()
+            if callable(f) and not name.startswith("_") and getattr(f, "__module__", "") == module.__name__
+        }
+
+    about_the_build = {"isa", "isa_names", "supported_isa_names", "set_isa", "vector_bytes", "compiler"}
+    ours = {n: s for n, s in functions(native).items() if n not in about_the_build}
+    assert {n: [p.split("=")[0] for p in _names(native, n)] for n in ours} == {
+        n: [p.split("=")[0] for p in _names(reference, n)] for n in functions(reference)
+    }
+
+
+def _names(module, name):
+    return [p.rstrip("_") for p in inspect.signature(getattr(module, name)).parameters]
+
+
+# ---- what a person would not think of
+
+UNARY = {c.op: c for c in CASES if c.op in ("neg", "exp", "log", "sqrt", "tanh", "sigmoid", "relu")}
+BINARY = {c.op: c for c in CASES if c.op in ("add", "sub", "mul", "div", "pow")}
+
+
+@given(st.sampled_from(sorted(UNARY)), shapes, st.integers(0, 2**32 - 1))
+def test_unary_ops_over_drawn_shapes(op, shape, seed):
+    case = UNARY[op]
+    (x,) = case.inputs(np.random.default_rng(seed), [shape])
+    np.testing.assert_allclose(case.call(tr.Tensor(x)).value, case.oracle(x), rtol=1e-12, atol=1e-14)
+    check_grads(case.call, x, seed=seed)
+
+
+@given(st.sampled_from(sorted(BINARY)), broadcast_pairs(), st.integers(0, 2**32 - 1))
+def test_binary_ops_broadcast_both_ways(op, pair, seed):
+    case = BINARY[op]
+    x, y = case.inputs(np.random.default_rng(seed), pair)
+    np.testing.assert_allclose(case.call(tr.Tensor(x), tr.Tensor(y)).value, case.oracle(x, y), rtol=1e-12, atol=1e-14)
+    check_grads(case.call, x, y, seed=seed)
+
+
+@given(shapes, st.data())
+def test_reductions_over_drawn_axes(shape, data):
+    axes = data.draw(st.none() | st.sets(st.integers(0, max(len(shape) - 1, 0)), max_size=len(shape)).map(tuple))
+    if axes and max(axes) >= len(shape):
+        axes = None
+    keepdims = data.draw(st.booleans())
+    x = np.random.default_rng(4).permutation(int(np.prod(shape))).reshape(shape) * 0.1
+    empty = 0 in [shape[a] for a in (range(len(shape)) if axes is None else axes)]
+    for name in ("sum", "mean", "max"):
+        if empty and name != "sum":
+            continue
+        f = getattr(tr, name)
+        np.testing.assert_allclose(
+            f(tr.Tensor(x), axes, keepdims).value, getattr(np, name)(x, axis=axes, keepdims=keepdims), rtol=1e-12
+        )
+        check_grads(lambda t, f=f: f(t, axes, keepdims), x)
+
+
+@given(st.integers(0, 3), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.booleans(), st.booleans())
+def test_matmul_of_transposed_views(batch, m, n, k, flip_a, flip_b):
+    rng = np.random.default_rng(5)
+    a, b = rng.standard_normal((batch, m, k)), rng.standard_normal((batch, k, n))
+    if flip_a:
+        a = np.ascontiguousarray(a.transpose(0, 2, 1)).transpose(0, 2, 1)
+    if flip_b:
+        b = np.ascontiguousarray(b.transpose(2, 1, 0)).transpose(2, 1, 0)
+    np.testing.assert_allclose(tr.matmul(a, b).value, a @ b, rtol=1e-11, atol=1e-11)
+    check_grads(tr.matmul, a, b)
+
+
+# ---- corner cases
+
+
+def grad_of(f, *values):
+    inputs = [tr.Tensor(np.array(v, np.float64), requires_grad=True) for v in values]
+    f(*inputs).sum().backward()
+    return [t.grad for t in inputs]
+
+
+def test_ties_of_a_maximum_share_the_gradient():
+    np.testing.assert_array_equal(grad_of(lambda x: x.max(), [1.0, 3.0, 3.0])[0], [0, 0.5, 0.5])
+
+
+def test_pow_at_zero():
+    gx, gy = grad_of(lambda x, y: x**y, [0.0, 0.0, 0.0], [0.0, 1.0, 2.0])
+    np.testing.assert_array_equal(gx, [0, 1, 0])
+    np.testing.assert_array_equal(gy, [0, 0, 0])
+
+
+def test_pow_of_a_negative_base():
+    np.testing.assert_allclose(grad_of(lambda x: x**3, [-2.0])[0], [12])
+
+
+def test_relu_of_nan_and_zero():
+    np.testing.assert_array_equal(tr.relu(np.array([np.nan, -0.0, -1.0, np.inf])).value, [np.nan, 0, 0, np.inf])
+    np.testing.assert_array_equal(grad_of(tr.relu, [0.0])[0], [0])
+
+
+def test_softmax_of_huge_logits():
+    x = np.array([[1e30, -1e30, 0.0], [-np.inf, 0.0, 0.0]])
+    np.testing.assert_allclose(tr.softmax(x).value, [[1, 0, 0], [0, 0.5, 0.5]])
+    assert tr.log_softmax(x).value[0, 0] == 0
+
+
+def test_cross_entropy_of_a_confident_wrong_answer():
+    loss = tr.cross_entropy(tr.Tensor([[100.0, 0.0]], requires_grad=True), [1])
+    assert loss.item() == pytest.approx(100)
+    loss.backward()
+
+
+def test_mean_of_nothing_is_nan():
+    assert np.isnan(tr.Tensor(np.zeros((0, 2))).mean().item())
+    assert np.isnan(tr.mse_loss(np.zeros(0), np.zeros(0)).item())
+
+
+def test_sum_of_many_float32_is_accurate():
+    x = np.full(10**6, 0.1, np.float32)
+    assert tr.Tensor(x).sum().item() == pytest.approx(np.sum(x.astype(np.float64)), rel=3e-7)
+    column = np.full((10**5, 3), 0.1, np.float32)
+    np.testing.assert_allclose(tr.Tensor(column).sum(axis=0).value, np.sum(column.astype(np.float64), 0), rtol=3e-7)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nan_and_infinity_pass_as_ieee_says(dtype, isa):
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0] * 7, dtype)
+    with np.errstate(all="ignore"):
+        for f, g in ((tr.exp, np.exp), (tr.tanh, np.tanh), (tr.log, np.log), (tr.sqrt, np.sqrt)):
+            y, e = f(x).value, g(x)
+            np.testing.assert_array_equal(y, e)
+            np.testing.assert_array_equal(np.signbit(y[~np.isnan(y)]), np.signbit(e[~np.isnan(e)]))
+    np.testing.assert_array_equal(tr.sigmoid(x).value[:5], [np.nan, 1, 0, 0.5, 0.5])
+    assert np.isnan(tr.Tensor(x).max().item())
+
+
+# ---- wrong input
+
+WRONG = {
+    "add": (lambda: tr.Tensor(np.ones((3, 4))) + np.ones((2, 4)), r"add: shapes \(3, 4\) and \(2, 4\) do not broadcast"),
+    "matmul": (lambda: tr.matmul(np.ones((3, 4)), np.ones((3, 4))), r"matmul: shapes \(3, 4\) and \(3, 4\)"),
+    "matmul 1-D": (lambda: tr.matmul(np.ones(3), np.ones((3, 4))), r"matmul: shapes \(3,\)"),
+    "matmul batch": (lambda: tr.matmul(np.ones((2, 3, 4)), np.ones((3, 4, 5))), "batch axes"),
+    "linear": (lambda: tr.linear(np.ones((2, 3)), tr.Tensor(np.ones((4, 5)))), r"linear: input \(2, 3\) does not fit weight \(4, 5\)"),
+    "linear bias": (lambda: tr.linear(np.ones((2, 3)), tr.Tensor(np.ones((4, 3))), tr.Tensor(np.ones(3))), r"bias \(3,\)"),
+    "sum axis": (lambda: tr.Tensor(np.ones((2, 3))).sum(axis=2), "axis 2 is out of bounds"),
+    "sum 0-d": (lambda: tr.Tensor(np.ones(())).sum(axis=0), "out of bounds"),
+    "sum twice": (lambda: tr.Tensor(np.ones((2, 3))).sum(axis=(0, -2)), "twice"),
+    "max empty": (lambda: tr.Tensor(np.ones((0, 3))).max(axis=0), "empty"),
+    "reshape": (lambda: tr.Tensor(np.ones((2, 3))).reshape(4, 2), r"reshape: shape \(2, 3\) with 6 entries cannot become \(4, 2\)"),
+    "reshape -1": (lambda: tr.Tensor(np.ones((2, 3))).reshape(4, -1), "cannot become"),
+    "transpose": (lambda: tr.Tensor(np.ones((2, 3))).transpose(0, 0), "not a permutation"),
+    "transpose far": (lambda: tr.Tensor(np.ones((2, 3))).transpose(0, 5), "do not fit"),
+    "index": (lambda: tr.Tensor(np.ones((2, 3)))[5], "out of bounds"),
+    "index deep": (lambda: tr.Tensor(np.ones(2))[0, 0], "too many indices"),
+    "index array": (lambda: tr.Tensor(np.ones(2))[[5]], "out of bounds"),
+    "concatenate": (lambda: tr.concatenate([np.ones((2, 3)), np.ones((3, 3))], axis=1), "differ beside axis 1"),
+    "concatenate none": (lambda: tr.concatenate([]), "nothing to join"),
+    "stack": (lambda: tr.stack([np.ones(2), np.ones(3)]), r"stack: shapes \(2,\) and \(3,\) differ"),
+    "softmax": (lambda: tr.softmax(np.ones(3), axis=1), "axis 1 is out of bounds"),
+    "softmax 0-d": (lambda: tr.softmax(np.ones(())), "out of bounds"),
+    "mse": (lambda: tr.mse_loss(np.ones((3, 1)), np.ones(3)), "differ"),
+    "mse reduction": (lambda: tr.mse_loss(np.ones(3), np.ones(3), "average"), "unknown reduction 'average'"),
+    "cross_entropy": (lambda: tr.cross_entropy(np.ones((3, 4)), [0, 1]), r"logits \(3, 4\) and target \(2,\)"),
+    "cross_entropy class": (lambda: tr.cross_entropy(np.ones((2, 4)), [0, 4]), r"target 4 lies outside the 4 classes"),
+    "cross_entropy negative": (lambda: tr.cross_entropy(np.ones((2, 4)), [0, -1]), r"target -1 lies outside"),
+    "embedding": (lambda: tr.embedding(tr.Tensor(np.ones((4, 2))), [1, 4]), "index 4 lies outside the 4 rows"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_shapes_are_told_plainly(name, backend):
+    call, message = WRONG[name]
+    with tr.use_backend(backend), pytest.raises((ValueError, IndexError), match=message):
+        call()
+
+
+def test_an_error_says_where():
+    with pytest.raises(tr.ShapeError, match="layer=1, t=7"), tr.scope(layer=1, t=7):
+        tr.Tensor(np.ones(3)) + np.ones(2)
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_dtypes_do_not_mix(backend):
+    x, y = tr.Tensor(np.ones(3, np.float32)), tr.Tensor(np.ones(3))
+    for call in (lambda: x + y, lambda: tr.concatenate([x, y]), lambda: tr.linear(x, tr.Tensor(np.ones((2, 3)))),
+                 lambda: tr.mse_loss(x, y), lambda: tr.matmul(np.ones((1, 1), np.float32), np.ones((1, 1)))):  # fmt: skip
+        with tr.use_backend(backend), pytest.raises(TypeError, match="do not mix.*float32.*float64"):
+            call()
+
+
+def test_targets_must_be_integers():
+    with pytest.raises(TypeError, match="cross_entropy: expected integers, got float64"):
+        tr.cross_entropy(np.ones((2, 3)), [0.5, 1.0])

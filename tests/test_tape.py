@@ -1,0 +1,273 @@
+"""The tape: reuse, freeing, addresses, errors; and random programs against a plain evaluator."""
+
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.testing import check_grads
+
+
+def leaf(*values):
+    return tr.Tensor(np.array(values, np.float64), requires_grad=True)
+
+
+def test_fan_out_and_diamonds_accumulate():
+    x = leaf(2.0)
+    y = x * x
+    (y + y * x).sum().backward()  # x^2 + x^3
+    np.testing.assert_allclose(x.grad, [4 + 12])
+
+
+def test_the_same_tensor_twice_as_a_parent():
+    x = leaf(3.0)
+    (x * x).sum().backward()
+    np.testing.assert_array_equal(x.grad, [6])
+    x.zero_grad()
+    tr.concatenate([x, x, x]).sum().backward()
+    np.testing.assert_array_equal(x.grad, [3])
+
+
+def test_unused_branches_get_no_gradient():
+    x, y = leaf(1.0), leaf(1.0)
+    unused = tr.exp(y)
+    (x * 2).sum().backward()
+    assert y.grad is None
+    assert unused.grad is None
+
+
+def test_gradients_of_several_passes_add_up():
+    x = leaf(1.0, 2.0)
+    for _ in range(3):
+        (x * 2).sum().backward()
+    np.testing.assert_array_equal(x.grad, [6, 6])
+
+
+def test_a_leaf_owns_its_gradient():
+    x, y = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    (x + y).backward(g := np.ones(2))
+    x.grad *= 5
+    np.testing.assert_array_equal(y.grad, [1, 1])
+    np.testing.assert_array_equal(g, [1, 1])
+
+
+def test_second_backward_needs_retain_graph():
+    x = leaf(2.0)
+    y = tr.exp(x).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    np.testing.assert_allclose(x.grad, 2 * np.exp([2.0]))
+    with pytest.raises(RuntimeError, match=r"'sum'.*second time.*retain_graph=True"):
+        y.backward()
+
+
+def test_freed_parts_are_found_from_a_new_head():
+    x = leaf(2.0)
+    h = tr.exp(x)
+    (h * 2).sum().backward()
+    with pytest.raises(RuntimeError, match="'exp'"):
+        (h * 3).sum().backward()
+
+
+def test_wrong_cotangents_raise():
+    x = leaf(1.0, 2.0)
+    y = x * 2
+    with pytest.raises(tr.ShapeError, match="only a scalar needs no cotangent"):
+        y.backward()
+    with pytest.raises(tr.ShapeError, match=r"shape \(2,\), got \(3,\)"):
+        y.backward(np.ones(3))
+    with pytest.raises(TypeError, match="float64, got float32"):
+        y.backward(np.ones(2, np.float32))
+    with pytest.raises(RuntimeError, match="requires a gradient"):
+        tr.Tensor([1.0]).sum().backward()
+
+
+def test_no_grad_and_detach_cut():
+    x = leaf(2.0)
+    with tr.no_grad():
+        y = x * 3
+    assert not y.requires_grad
+    assert y.op is None
+    z = (x.detach() * x).sum()
+    z.backward()
+    np.testing.assert_array_equal(x.grad, [2])
+
+
+@pytest.mark.parametrize("n", [100_000])
+def test_long_chains_run_backward_and_are_freed(n):
+    x = leaf(1.0)
+    h = x
+    for _ in range(n):
+        h = -h
+    h.backward(np.ones(1))
+    np.testing.assert_array_equal(x.grad, [1])
+    h = x
+    for _ in range(n):
+        h = -h
+    del h  # without a backward pass that would have cut it
+
+
+def test_a_graph_that_nobody_refers_to_is_freed_at_once():
+    gc.disable()  # by reference counting alone
+    try:
+        x = leaf(1.0)
+        h = tr.exp(x)
+        watched = weakref.ref(h)
+        y = h * 2
+        del h
+        assert watched() is not None
+        del y
+        assert watched() is None
+    finally:
+        gc.enable()
+
+
+def test_a_tape_keeps_everything_and_backward_twice_is_allowed():
+    x = leaf(1.0)
+    with tr.Tape() as tape:
+        y = tr.exp(x * 2).sum()
+        y.backward()
+        y.backward()
+    assert [n.op.name for n in tape.nodes] == ["mul", "exp", "sum"]
+    assert all(n.grad is not None for n in tape.nodes)
+    np.testing.assert_allclose(x.grad, 4 * np.exp([2.0]))
+    assert len(tape) == 3
+
+
+def test_tapes_and_scopes_nest_and_recover_from_errors():
+    with tr.Tape() as outer:
+        x = leaf(1.0)
+        with tr.Tape() as inner:
+            y = x * 2
+        z = x * 3
+    assert [n is y for n in inner.nodes] == [True]
+    assert [n is z for n in outer.nodes] == [True]
+    with pytest.raises(ZeroDivisionError), tr.scope(layer=1):
+        raise ZeroDivisionError
+    with tr.scope(layer=2), tr.scope(t=5):
+        assert (x * 1).address == (2, 5)
+    assert (x * 1).address == (None, None)
+    again = tr.scope(t=1)
+    with again, again:
+        assert (x * 1).address == (None, 1)
+    assert (x * 1).address == (None, None)
+
+
+def test_scope_wants_integers():
+    with pytest.raises(TypeError):
+        tr.scope(layer="top")
+
+
+def test_threads_record_on_their_own():
+    x = leaf(1.0)
+    seen = {}
+
+    def work():
+        seen["address"] = (x * 1).address
+        seen["grad"] = (x * 1).requires_grad
+
+    with tr.scope(t=3), tr.no_grad(), tr.Tape() as tape:
+        t = threading.Thread(target=work)
+        t.start()
+        t.join()
+    assert seen == {"address": (None, None), "grad": True}
+    assert not tape.nodes
+
+
+def test_unknown_backend():
+    with pytest.raises(ValueError, match="expected one of native, reference"):
+        tr.use_backend("cuda")
+
+
+# ---- a rule made wrong on purpose must be found
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda g, y: g, lambda g, y: -g * y, lambda g, y: g * y * 1.0001, lambda g, y: (g * y)[::-1]]
+)
+def test_the_gradient_check_finds_a_wrong_rule(wrong):
+    from tinygrad_rnn.ops import Op
+    from tinygrad_rnn.tape import record
+
+    bad = Op("bad", lambda x: x, lambda k, x: (k.exp(x), (k.exp(x),)), lambda k, g, y, needs: (wrong(g, y),))
+    x = np.array([0.3, -0.7, 1.1])
+    check_grads(tr.exp, x)
+    with pytest.raises(AssertionError, match="numerical"):
+        check_grads(lambda t: record(tr.Tensor, bad, (t,)), x)
+
+
+def test_the_gradient_check_finds_a_wrong_shape():
+    from tinygrad_rnn.ops import Op
+    from tinygrad_rnn.tape import record
+
+    bad = Op("bad", lambda x: (), lambda k, x: (k.sum(x), ()), lambda k, g, needs: (g,))
+    with pytest.raises(AssertionError, match=r"float64 \(\), the input float64 \(3,\)"):
+        check_grads(lambda t: record(tr.Tensor, bad, (t,)), np.ones(3))
+
+
+# ---- random programs
+
+STEPS = {
+    "add": lambda f, x, y: x + y,
+    "sub": lambda f, x, y: x - y,
+    "mul": lambda f, x, y: x * y,
+    "div": lambda f, x, y: x / (y * y + 1.0),
+    "tanh": lambda f, x, y: f.tanh(x),
+    "sigmoid": lambda f, x, y: f.sigmoid(x),
+    "exp": lambda f, x, y: f.exp(f.tanh(x)),
+    "log": lambda f, x, y: f.log(x * x + 1.0),
+    "sqrt": lambda f, x, y: f.sqrt(y * y + 0.5),
+    "matmul": lambda f, x, y: x @ f.transpose(y) @ y * 0.1,
+    "sum": lambda f, x, y: x - f.sum(y, 0, True) * 0.1,
+    "mean": lambda f, x, y: x * f.mean(y, 1, True),
+    "reshape": lambda f, x, y: f.reshape(x, x.shape[::-1]).reshape(x.shape) + y,
+    "index": lambda f, x, y: x[::-1] * y[:, :1],
+    "take": lambda f, x, y: x[[0] * x.shape[0]] + y,
+    "join": lambda f, x, y: f.concatenate([x, y], 0)[1 : 1 + x.shape[0]],
+    "stack": lambda f, x, y: f.sum(f.stack([x, y, x], 1), 1) * 0.3,
+    "softmax": lambda f, x, y: f.softmax(x) - y,
+}
+
+
+class Numpy:
+    """The same names in plain numpy."""
+
+    tanh, exp, log, sqrt = np.tanh, np.exp, np.log, np.sqrt
+    transpose, reshape, concatenate, stack = np.transpose, np.reshape, np.concatenate, np.stack
+    sum = staticmethod(lambda x, axis, keepdims=False: np.sum(x, axis=axis, keepdims=keepdims))
+    mean = staticmethod(lambda x, axis, keepdims=False: np.mean(x, axis=axis, keepdims=keepdims))
+
+    @staticmethod
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    @staticmethod
+    def softmax(x):
+        e = np.exp(x - x.max(-1, keepdims=True))
+        return e / e.sum(-1, keepdims=True)
+
+
+programs = st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=40)
+
+
+def run(f, program, values):
+    """Every step takes two of the values so far, so that subexpressions are shared and some are left unused."""
+    values = list(values)
+    for name, i, j in program:
+        values.append(STEPS[name](f, values[i % len(values)], values[j % len(values)]))
+    return values[-1]
+
+
+@given(programs, st.integers(1, 3), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_random_programs(program, rows, columns, seed):
+    values = np.random.default_rng(seed).uniform(-1, 1, (2, rows, columns))
+    np.testing.assert_allclose(
+        run(tr, program, map(tr.Tensor, values)).value, run(Numpy, program, values), rtol=1e-9, atol=1e-9
+    )
+    if np.abs(run(Numpy, program, values)).max() < 1e3:  # beyond, a numerical derivative says nothing
+        check_grads(lambda *v: tr.tanh(run(tr, program, v)), *values, rtol=1e-5, atol=1e-7, step=2e-4)

@@ -1,0 +1,113 @@
+"""Tensor as an array: construction, operators, numpy's protocols, refusals."""
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+
+
+def test_dtypes_of_construction():
+    assert tr.Tensor([1, 2]).dtype == np.float32
+    assert tr.Tensor(1.5).dtype == np.float32
+    assert tr.Tensor(np.ones(2)).dtype == np.float64
+    assert tr.Tensor(np.float64(2)).dtype == np.float64
+    assert tr.Tensor([np.ones(2), np.ones(2)]).dtype == np.float64
+    assert tr.Tensor([1, 2], dtype="float64").dtype == np.float64
+    assert tr.Tensor(np.ones(2, ">f8")).dtype == np.dtype("float64")
+    assert tr.Tensor(tr.Tensor([1.0])).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "data", [np.ones(2, int), np.ones(2, np.float16), np.ones(2, complex), np.array(["a"]), np.array([True])]
+)
+def test_other_dtypes_are_refused(data):
+    with pytest.raises(TypeError, match="float32"):
+        tr.Tensor(data)
+
+
+def test_text_and_objects_are_refused():
+    for data in ("abc", [object()], [[1, 2], ["x", "y"]]):
+        with pytest.raises(TypeError):
+            tr.Tensor(data)
+    with pytest.raises(TypeError, match="float32 or float64"):
+        tr.Tensor([1.0], dtype="int32")
+
+
+def test_memory_is_shared_with_the_array():
+    a = np.zeros(3)
+    t = tr.Tensor(a)
+    a[0] = 5
+    assert t.numpy() is a
+    assert t.value[0] == 5
+
+
+def test_python_numbers_take_the_dtype():
+    for dtype in (np.float32, np.float64):
+        x = tr.Tensor(np.ones(2, dtype))
+        for y in (x + 1, 1 + x, x * 0.1, 2 / x, x**2, 2**x, x - True, np.float64(3) * x, np.float32(3) * x, -x):
+            assert isinstance(y, tr.Tensor)
+            assert y.dtype == dtype
+            assert y.shape == (2,)
+
+
+def test_arrays_on_the_left_record():
+    x = tr.Tensor(np.ones(2), requires_grad=True)
+    y = np.array([2.0, 3.0]) * x
+    assert isinstance(y, tr.Tensor)
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, [2, 3])
+    assert isinstance(np.ones((2, 2)) @ x.reshape(2, 1), tr.Tensor)
+
+
+def test_numpy_functions_record_or_refuse():
+    x = tr.Tensor(np.array([0.5]), requires_grad=True)
+    y = np.tanh(x)
+    assert isinstance(y, tr.Tensor)
+    assert y.requires_grad
+    np.testing.assert_array_equal(np.add(x, 1).value, [1.5])
+    for call in (lambda: np.sin(x), lambda: np.add.reduce(x), lambda: np.add(x, 1, out=np.zeros(1)), lambda: np.concatenate([x, x]),
+                 lambda: np.sum(x)):  # fmt: skip
+        with pytest.raises(TypeError, match="does not record on a Tensor"):
+            call()
+
+
+def test_conversions():
+    x = tr.Tensor([[1.0, 2.0]])
+    assert np.asarray(x) is x.value
+    assert np.asarray(x, np.float64).dtype == np.float64
+    assert np.array(x) is not x.value
+    assert (len(x), x.ndim, x.size, x.T.shape) == (1, 2, 2, (2, 1))
+    assert float(tr.Tensor([3.0])) == tr.Tensor([3.0]).item() == 3
+    assert [t.item() for t in tr.Tensor([1.0, 2.0])] == [1, 2]
+    assert bool(tr.Tensor([1.0]))
+    assert not tr.Tensor(0.0)
+    for call in (x.item, lambda: bool(x), lambda: float(x)):
+        with pytest.raises(ValueError, match="shape"):
+            call()
+    with pytest.raises(TypeError, match="0-d"):
+        len(tr.Tensor(1.0))
+
+
+def test_unknown_operands_are_refused():
+    x = tr.Tensor([1.0])
+    for call in (lambda: x + "a", lambda: x + [1.0], lambda: None * x, lambda: x @ object()):
+        with pytest.raises(TypeError):
+            call()
+    with pytest.raises(TypeError, match="not an index"):
+        x[tr.Tensor([0.0])]
+    with pytest.raises(TypeError):
+        x[0] = 1.0
+
+
+def test_augmented_assignment_records_a_new_node():
+    x = tr.Tensor([1.0], requires_grad=True)
+    y = x
+    y += 1
+    assert y is not x
+    assert x.value[0] == 1
+
+
+def test_repr_is_short_and_names_what_matters():
+    assert repr(tr.Tensor([1.0, 2.0])) == "Tensor([1., 2.], dtype=float32)"
+    assert "op='tanh'" in repr(tr.tanh(tr.Tensor([1.0], requires_grad=True)))
+    assert len(repr(tr.Tensor(np.zeros((1000, 1000))))) < 400

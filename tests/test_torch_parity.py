@@ -1,0 +1,150 @@
+"""Values, every gradient and the first losses of training against PyTorch, where it is installed (the `parity` extra)."""
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+
+torch = pytest.importorskip("torch")
+
+TOLERANCE = {"float64": 1e-10, "float32": 2e-5}
+
+
+def close(ours, theirs, dtype, what):
+    theirs = theirs.detach().numpy() if isinstance(theirs, torch.Tensor) else theirs
+    assert ours.shape == theirs.shape, what
+    assert ours.dtype == theirs.dtype, what
+    gap = np.abs(ours - theirs).max(initial=0)
+    assert gap <= TOLERANCE[dtype] * max(np.abs(theirs).max(initial=0), 1e-30), f"{what}: {gap}"
+
+
+def pair(layers, nonlinearity, bias, batch_first, dtype, features=3, hidden=5):
+    ours = tr.nn.RNN(features, hidden, layers, nonlinearity, bias, batch_first, dtype=dtype, seed=0)
+    theirs = torch.nn.RNN(features, hidden, layers, nonlinearity, bias, batch_first, dtype=getattr(torch, dtype))
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in ours.state_dict().items()})
+    return ours, theirs
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("steps", [1, 2, 7, 50])
+@pytest.mark.parametrize(
+    ("bias", "batch_first", "given_state"), [(True, False, True), (False, True, True), (True, True, False)]
+)
+def test_stacked_rnn(dtype, nonlinearity, layers, steps, bias, batch_first, given_state):
+    rng = np.random.default_rng(steps)
+    ours, theirs = pair(layers, nonlinearity, bias, batch_first, dtype)
+    x = rng.standard_normal((2, steps, 3) if batch_first else (steps, 2, 3)).astype(dtype)
+    h = rng.standard_normal((layers, 2, 5)).astype(dtype)
+    mine = [tr.Tensor(v, requires_grad=True) for v in ((x, h) if given_state else (x,))]
+    other = [torch.tensor(v, requires_grad=True) for v in ((x, h) if given_state else (x,))]
+    outputs, expected = ours(*mine), theirs(*other)
+    g = [rng.standard_normal(o.shape).astype(dtype) for o in expected]
+    ((outputs[0] * g[0]).sum() + (outputs[1] * g[1]).sum()).backward()
+    torch.autograd.backward(expected, [torch.from_numpy(v) for v in g])
+    for what, a, b in zip(("output", "h_n"), outputs, expected, strict=True):
+        close(a.value, b, dtype, what)
+    for what, a, b in zip(("x", "h_0"), mine, other, strict=False):
+        close(a.grad, b.grad, dtype, f"gradient of {what}")
+    for name, p in theirs.named_parameters():
+        close(getattr(ours, name).grad, p.grad, dtype, f"gradient of {name}")
+    # the deep MLP that it is has the same gradients
+    twin_inputs = [tr.Tensor(v, requires_grad=True) for v in ((x, h) if given_state else (x,))]
+    for p in ours.parameters():
+        p.zero_grad()
+    output, last = ours.unroll(steps)(*twin_inputs)
+    ((output * g[0]).sum() + (last * g[1]).sum()).backward()
+    for name, p in theirs.named_parameters():
+        close(getattr(ours, name).grad, p.grad, dtype, f"gradient of {name} in the unrolled net")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+def test_cell(dtype, nonlinearity):
+    ours = tr.nn.RNNCell(3, 5, nonlinearity=nonlinearity, dtype=dtype, seed=0)
+    theirs = torch.nn.RNNCell(3, 5, nonlinearity=nonlinearity, dtype=getattr(torch, dtype))
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in ours.state_dict().items()})
+    x, h = (np.random.default_rng(1).standard_normal(s).astype(dtype) for s in ((4, 3), (4, 5)))
+    close(ours(tr.Tensor(x), tr.Tensor(h)).value, theirs(torch.tensor(x), torch.tensor(h)), dtype, "h'")
+    close(ours(tr.Tensor(x)).value, theirs(torch.tensor(x)), dtype, "h' from zero")
+
+
+OPS = {
+    "tanh": (torch.tanh, tr.tanh),
+    "sigmoid": (torch.sigmoid, tr.sigmoid),
+    "relu": (torch.relu, tr.relu),
+    "softmax": (lambda x: torch.softmax(x, -1), tr.softmax),
+    "log_softmax": (lambda x: torch.log_softmax(x, 0), lambda x: tr.log_softmax(x, 0)),
+    "amax": (lambda x: torch.amax(x, -1), lambda x: x.max(-1)),
+    "pow": (lambda x: x**3, lambda x: x**3),
+    "exp": (torch.exp, tr.exp),
+}
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 0), (2, 3, 17)])
+def test_ops(name, shape):
+    if 0 in shape and name == "amax":
+        pytest.skip("the maximum of an empty axis is an error in both")
+    rng = np.random.default_rng(2)
+    theirs, ours = OPS[name]
+    x, a, b = (v := rng.standard_normal(shape).round(1)), tr.Tensor(v, requires_grad=True), torch.tensor(v, requires_grad=True)
+    y, z = ours(a), theirs(b)
+    g = rng.standard_normal(z.shape)
+    y.backward(g)
+    z.backward(torch.from_numpy(g))
+    close(y.value, z, "float64", name)
+    close(a.grad, b.grad, "float64", f"gradient of {name} at {x}")
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("shape", [(4, 3), (5,), (2, 3, 4), (2, 3, 2, 2)])
+def test_losses(shape, reduction):
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal(shape)
+    target = rng.integers(0, shape[1] if len(shape) > 1 else shape[0], shape[:1] + shape[2:] if len(shape) > 1 else ())
+    for ours, theirs, goal in (
+        (tr.cross_entropy, torch.nn.functional.cross_entropy, target),
+        (tr.mse_loss, torch.nn.functional.mse_loss, rng.standard_normal(shape)),
+    ):
+        a, b = tr.Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+        y, z = ours(a, goal, reduction=reduction), theirs(b, torch.tensor(goal), reduction=reduction)
+        g = rng.standard_normal(z.shape)
+        y.backward(np.asarray(g))
+        z.backward(torch.tensor(g))
+        close(y.value, z, "float64", ours.__name__)
+        close(a.grad, b.grad, "float64", f"gradient of {ours.__name__}")
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "momentum", "Adam"])
+def test_the_first_losses_of_training_step_by_step(optimizer):
+    rng = np.random.default_rng(4)
+    x, target = rng.standard_normal((12, 4, 3)), rng.integers(0, 6, (12, 4))
+    rnn, other_rnn = pair(2, "tanh", True, False, "float64")
+    head, other_head = tr.nn.Linear(5, 6, dtype="float64", seed=1), torch.nn.Linear(5, 6, dtype=torch.float64)
+    table, other_table = tr.nn.Embedding(6, 3, dtype="float64", seed=2), torch.nn.Embedding(6, 3, dtype=torch.float64)
+    for a, b in ((head, other_head), (table, other_table)):
+        b.load_state_dict({k: torch.from_numpy(v) for k, v in a.state_dict().items()})
+    ours = [p for m in (rnn, head, table) for p in m.parameters()]
+    theirs = [p for m in (other_rnn, other_head, other_table) for p in m.parameters()]
+    if optimizer == "Adam":
+        a, b = tr.optim.Adam(ours, 0.01), torch.optim.Adam(theirs, 0.01)
+    else:
+        momentum = 0.9 if optimizer == "momentum" else 0.0
+        a, b = tr.optim.SGD(ours, 0.1, momentum), torch.optim.SGD(theirs, 0.1, momentum)
+    for step in range(20):
+        mine = tr.cross_entropy(head(rnn(table(target) + x)[0]).reshape(-1, 6), target.ravel())
+        other = torch.nn.functional.cross_entropy(
+            other_head(other_rnn(other_table(torch.tensor(target)) + torch.tensor(x))[0]).reshape(-1, 6),
+            torch.tensor(target.ravel()),
+        )
+        assert mine.item() == pytest.approx(other.item(), abs=1e-11), step
+        a.zero_grad()
+        b.zero_grad()
+        mine.backward()
+        other.backward()
+        norm = torch.nn.utils.clip_grad_norm_(theirs, 0.3)
+        assert tr.optim.clip_grad_norm_(ours, 0.3) == pytest.approx(norm.item(), rel=1e-10)
+        a.step()
+        b.step()
