@@ -53,6 +53,19 @@ TGR_KERNEL(sum)
 }
 #undef COLUMNS
 
+/* max of x(n), contiguous, n >= 1; NaN wins. Lanes of a fixed number, which a compiler turns into vectors. */
+static real FN(max_contiguous)(const real *restrict x, ptrdiff_t n)
+{
+    real top[32];
+    const ptrdiff_t whole = n / 32 * 32;
+    for (ptrdiff_t l = 0; l < 32; l++) top[l] = x[whole ? l : 0];
+    for (ptrdiff_t i = 32; i < whole; i += 32)
+        for (ptrdiff_t l = 0; l < 32; l++) top[l] = x[i + l] > top[l] || x[i + l] != x[i + l] ? x[i + l] : top[l];
+    for (ptrdiff_t i = whole; i < n; i++) top[0] = x[i] > top[0] || x[i] != x[i] ? x[i] : top[0];
+    for (ptrdiff_t l = 1; l < 32; l++) top[0] = top[l] > top[0] || top[l] != top[l] ? top[l] : top[0];
+    return top[0];
+}
+
 /* y(outer, inner) = max over the middle axis of x(outer, length, inner); NaN wins; n = {outer, length >= 1, inner} */
 TGR_KERNEL(max)
 {
@@ -60,11 +73,16 @@ TGR_KERNEL(max)
     real *restrict y = p[0];
     const real *restrict x = p[1];
     (void)c;
-    for (ptrdiff_t o = 0; o < outer; o++, y += inner) {
+    for (ptrdiff_t o = 0; o < outer; o++, y += inner, x += length * inner) {
+        if (inner == 1) {
+            *y = FN(max_contiguous)(x, length);
+            continue;
+        }
         for (ptrdiff_t j = 0; j < inner; j++) y[j] = x[j];
-        x += inner;
-        for (ptrdiff_t l = 1; l < length; l++, x += inner)
-            for (ptrdiff_t j = 0; j < inner; j++) y[j] = x[j] > y[j] || x[j] != x[j] ? x[j] : y[j];
+        for (ptrdiff_t l = 1; l < length; l++) {
+            const real *restrict row = x + l * inner;
+            for (ptrdiff_t j = 0; j < inner; j++) y[j] = row[j] > y[j] || row[j] != row[j] ? row[j] : y[j];
+        }
     }
     return TGR_OK;
 }

@@ -192,9 +192,12 @@ cdef int strided(int kernel, cnp.ndarray y, cnp.ndarray x) except -1:
     cdef int dtype = same_dtype(y, x, kernel)
     if not cnp.PyArray_SAMESHAPE(x, y):
         raise ValueError(f"{tgr_kernel_name(kernel).decode()}: shapes {shape_of(y)} and {shape_of(x)} differ")
-    element_strides(x, sx, kernel)
-    element_strides(y, sy, kernel)
-    collapse(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), sy, sx, n)
+    if is_plain(x) and is_plain(y):
+        n[0], n[1], n[2], n[3] = 1, cnp.PyArray_SIZE(x), 1, 1
+    else:
+        element_strides(x, sx, kernel)
+        element_strides(y, sy, kernel)
+        collapse(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), sy, sx, n)
     p[0] = cnp.PyArray_DATA(y)
     p[1] = cnp.PyArray_DATA(x)
     return run(kernel, dtype, p, n, NULL, cnp.PyArray_SIZE(x))
@@ -415,6 +418,8 @@ def reshape(cnp.ndarray x not None, shape):
 
 def transpose(cnp.ndarray x not None, axes=None):
     """View of x with permuted axes, reversed by default."""
+    if axes is None:
+        return cnp.PyArray_Transpose(x, NULL)
     return x.transpose(axes)
 
 

@@ -97,6 +97,7 @@ def _run(a: argparse.Namespace, corpus: Text, can_draw: bool) -> None:
         print(f"Trained: {len(losses)} updates, {losses[0]:.3f} -> {sum(recent) / len(recent):.3f} nats a character{ended}\n")
         sections.append((f"After {len(losses)} updates", examine(model, corpus, fresh=False, **look)))
         print(text.findings(*sections[1]))
+    print(text.answer(sections[0][1], sections[1][1] if a.updates else None))
     if can_draw:
         title = f"Where the gradient of the last of {a.steps} characters goes ({a.nonlinearity} RNN, {a.layers} x {a.hidden})"
         picture.save(picture.draw(sections, title), a.out)

@@ -151,7 +151,21 @@ class Findings:
     path: Paths
     verdict: Verdict
     loss: float
-    graph: Trace
+
+    def untied_band(self, q: float) -> np.ndarray:
+        """(steps,) quantile q over the draws of log |dE_T/dh| through the untied MLPs, relative to lag 0. A drawn value, not
+        an interpolated one: a signal may be lost entirely, and -inf has no neighbours."""
+        return _quantile(self.untied - self.untied[:, :1], q)
+
+    def tied_band(self, q: float) -> np.ndarray:
+        """The same over RNNs with other random weights."""
+        if self.tied is None:
+            raise ValueError("no RNNs were drawn in this examination")
+        return _quantile(self.tied - self.tied[:, :1], q)
+
+
+def _quantile(draws: np.ndarray, q: float) -> np.ndarray:
+    return np.sort(draws, axis=0)[round(q * (len(draws) - 1))]
 
 
 def examine(model: CharNet, text: Text, *, steps: int, seed: int, draws: int, fresh: bool) -> Findings:
@@ -191,5 +205,4 @@ def examine(model: CharNet, text: Text, *, steps: int, seed: int, draws: int, fr
         path=graph.paths(graph.loss, (None, 0, "index")),
         verdict=graph.why(),
         loss=graph.loss.value.item(),
-        graph=graph,
     )

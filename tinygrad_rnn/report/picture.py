@@ -44,20 +44,13 @@ def draw(panels: list[tuple[str, Findings]], title: str) -> Any:
 
 def _gradient_by_lag(ax: Any, name: str, f: Findings) -> None:
     lags = f.gain.lags
-    untied = (f.untied - f.untied[:, :1]) / LN10
-    low, mid, high = (np.quantile(untied, q, axis=0) for q in (0.05, 0.5, 0.95))
+    low, mid, high = (f.untied_band(q) / LN10 for q in (0.05, 0.5, 0.95))
     ax.fill_between(lags, low, high, color=ORANGE, alpha=0.22, linewidth=0)
-    ax.plot(lags, mid, color=ORANGE, linewidth=1.6, label=f"untied MLPs of equal depth ({len(untied)} draws, 5-95 %)")
+    ax.plot(lags, mid, color=ORANGE, linewidth=1.6, label=f"untied MLPs of equal depth ({len(f.untied)} draws, 5-95 %)")
     if f.tied is not None:
-        tied = (f.tied - f.tied[:, :1]) / LN10
+        low, high = (f.tied_band(q) / LN10 for q in (0.05, 0.95))
         ax.fill_between(
-            lags,
-            np.quantile(tied, 0.05, axis=0),
-            np.quantile(tied, 0.95, axis=0),
-            color=BLUE,
-            alpha=0.14,
-            linewidth=0,
-            label=f"RNNs ({len(tied)} draws, 5-95 %)",
+            lags, low, high, color=BLUE, alpha=0.14, linewidth=0, label=f"RNNs of other weights ({len(f.tied)} draws, 5-95 %)"
         )
     ax.plot(lags, f.gain.log_gain / LN10, color=BLUE, linewidth=2.4, label="the RNN")
     ax.plot(lags, f.twin.log_gain / LN10, color=INK, linewidth=1.0, linestyle=(0, (4, 4)), label="its unrolled twin MLP")
@@ -97,15 +90,14 @@ def _terms_against_sum(ax: Any, f: Findings) -> None:
     ax.axhline(np.log10(size * eps), color=GREY, linewidth=1.0, linestyle="--")
     ax.annotate(
         "rounding of the sum: smaller summands change nothing",
-        (1, np.log10(size * eps)),
+        (0, np.log10(size * eps)),
         xycoords=("axes fraction", "data"),
-        xytext=(-2, 4),
+        xytext=(4, -11),
         textcoords="offset points",
         fontsize=8.5,
         color=GREY,
-        ha="right",
     )
-    ax.legend(frameon=False, fontsize=8.5, loc="lower left")
+    ax.legend(frameon=False, fontsize=8.5, loc="upper right", bbox_to_anchor=(1, 0.9))
 
 
 def save(figure: Any, path: str) -> None:

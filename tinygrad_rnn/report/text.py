@@ -27,95 +27,136 @@ def power(nats: float) -> str:
         return f"{exp(nats):.3g}"
     digits = nats / log(10)
     whole = int(np.floor(digits))
-    return f"{10 ** (digits - whole):.1f}e{whole:+03d}"
+    shown = f"{10 ** (digits - whole):.1f}"
+    return f"1.0e{whole + 1:+03d}" if shown == "10.0" else f"{shown}e{whole:+03d}"
 
 
 def findings(title: str, f: Findings) -> str:
     """One examination: what stands before and after training."""
     steps = len(f.gain.lags)
-    untied = f.untied - f.untied[:, :1]
     size = np.linalg.norm(f.terms.total.astype(np.float64)) or 1.0
     lines = [title, "=" * len(title), ""]
     lines.append("  lag   |dE/dh| of the RNN   of untied MLPs, median (5 % .. 95 %)    term of dE/dW_hh   its share")
     lines.append("        relative to lag 0    relative to their lag 0                  relative to the sum")
     by_lag = dict(zip(f.terms.lags.tolist(), range(len(f.terms)), strict=True))
     for lag in shown_lags(steps):
-        low, mid, high = (np.quantile(untied[:, lag], q) for q in (0.05, 0.5, 0.95))
+        low, mid, high = (f.untied_band(q)[lag] for q in (0.05, 0.5, 0.95))
         i = by_lag.get(lag)
         term, share = ("-", "-") if i is None else (f"{f.terms.norms[i] / size:.2g}", f"{f.terms.shares[i]:.2%}")
         lines.append(
             f"  {lag:>3}   {power(f.gain.log_gain[lag]):<19}  {power(mid):<9}({power(low)} .. {power(high)})".ljust(69)
             + f"{term:<20}{share:>8}"
         )
-    lines += [""] + [fill(line, WIDTH, initial_indent="  ", subsequent_indent="    ") for line in _sentences(f, untied, steps)]
+    lines += [""] + [fill(line, WIDTH, initial_indent="  ", subsequent_indent="    ") for line in _sentences(f)]
     lines += ["", fill(f"{f.verdict.kind.upper()}: {f.verdict.cause}.", WIDTH, initial_indent="  ", subsequent_indent="  ")]
     if f.verdict.advice:
         lines.append(fill(f"Try first: {f.verdict.advice}.", WIDTH, initial_indent="  ", subsequent_indent="  "))
     return "\n".join(lines) + "\n"
 
 
-def _sentences(f: Findings, untied: np.ndarray, steps: int) -> list[str]:
-    g, out = f.gain, []
+def _sentences(f: Findings) -> list[str]:
+    return [_split(f), _hidden(f), _depth(f), _identity(f), _untied(f)]
+
+
+def _split(f: Findings) -> str:
+    g, steps = f.gain, len(f.gain.lags) - 1
+    if not isfinite(g.total):
+        return f"Split: over {steps} steps the gradient is lost entirely."
+    parts = [f"saturation {g.saturation.sum():+.2f}", f"weights {g.weights.sum():+.2f}"]
+    if abs(g.other.sum()) > 5e-3:
+        parts.append(f"other {g.other.sum():+.2f}")
     way = "fades" if g.total < 0 else "grows"
-    out.append(
-        f"Split: over {steps - 1} steps the gradient {way} by {abs(g.total):.2f} nats; saturation {g.saturation.sum():+.2f}, "
-        f"weights {g.weights.sum():+.2f}" + (f", other {g.other.sum():+.2f}" if abs(g.other.sum()) > 5e-3 else "") + "."
-    )
-    near = f.terms.lags < max(steps // 5, 1)
+    return f"Split: over {steps} steps the gradient {way} by {abs(g.total):.2f} nats: {', '.join(parts)}."
+
+
+def _hidden(f: Findings) -> str:
+    steps = len(f.gain.lags)
+    near = max(steps // 5, 1)
     horizon, reach = f.terms.horizon(), int(f.terms.lags[f.terms.norms > 0].max(initial=0))
-    end = (
-        f"beyond lag {horizon} a term is smaller than the rounding of the sum"
-        if horizon < reach
-        else "no term is below the rounding of the sum"
-    )
-    out.append(
-        f"Hidden by the sum: lags 0 to {max(steps // 5, 1) - 1} make {f.terms.shares[near].sum():.1%} of dE/dW_hh; {end}."
-        + (f" (At lag {reach + 1}, W_hh multiplies the zero initial state.)" if reach == steps - 2 else "")
-    )
-    out.append(
-        f"Depth: the first character reaches E_T over {_count(f.path.count)}; the longest crosses "
-        f"{f.path.longest} matrix products."
-    )
-    s = f.same
-    if s.identical:
-        out.append(
-            f"Identity: the RNN and its unrolled MLP are the same graph ({s.nodes[0]} nodes, {s.edges[0]} edges, "
-            f"{len(s.parameters)} parameters, {'tied' if s.tied else 'untied'}); largest difference of values "
-            f"{s.value_difference:g}, of gradients {s.grad_difference:g}."
-        )
+    text = f"Hidden by the sum: lags 0 to {near - 1} make {f.terms.shares[f.terms.lags < near].sum():.1%} of dE/dW_hh; "
+    if horizon < reach:
+        text += f"beyond lag {horizon} a term is smaller than the rounding of the sum."
     else:
-        out.append(f"Identity: the RNN and its unrolled MLP DIFFER: {s.difference}.")
-    last = untied[:, -1]
-    own = "fresh weights" if f.tied is not None else "the trained entries in a random order"
-    text = (
-        f"Untied: {len(last)} MLPs of equal depth, {own} in every layer, end at {np.median(last):+.2f} nats "
-        f"(standard deviation {last.std(ddof=1):.2f}); the RNN ends at {g.total:+.2f}."
-    )
-    if f.tied is not None:
-        ends = f.tied[:, -1] - f.tied[:, 0]
-        text += (
-            f" RNNs with other random weights end at {np.median(ends):+.2f} (standard deviation {ends.std(ddof=1):.2f}): "
-            f"tying the weights multiplies the spread by {ends.std(ddof=1) / max(last.std(ddof=1), 1e-300):.1f}."
-        )
-    out.append(text)
-    return out
+        text += "no term is below the rounding of the sum."
+    return text + (f" (At lag {steps - 1}, W_hh multiplies the zero initial state.)" if reach == steps - 2 else "")
 
 
-def _count(n: int) -> str:
+def _depth(f: Findings) -> str:
+    n = f.path.count
+    count = "one path" if n == 1 else f"{n:,} paths" if n < 10**6 else f"about 2^{n.bit_length() - 1} paths"
+    return f"Depth: the first character reaches E_T over {count}; the longest crosses {f.path.longest} matrix products."
+
+
+def _identity(f: Findings) -> str:
+    s = f.same
+    if not s.identical:
+        return f"Identity: the RNN and its unrolled MLP DIFFER: {s.difference}."
     return (
-        "one path"
-        if n == 1
-        else f"{n} paths"
-        if n < 10**6
-        else f"{float(n):.1e} paths"
-        if n < 10**300
-        else f"{n.bit_length()}-bit many paths"
+        f"Identity: the RNN and its unrolled MLP are the same graph ({s.nodes[0]} nodes, {s.edges[0]} edges, "
+        f"{len(s.parameters)} parameters, {'tied' if s.tied else 'untied'}); largest difference of values "
+        f"{s.value_difference:g}, of gradients {s.grad_difference:g}."
     )
+
+
+def _untied(f: Findings) -> str:
+    ends = f.untied[:, -1] - f.untied[:, 0]
+    own = "fresh weights" if f.tied is not None else "the trained entries in a random order"
+    text = f"Untied: {len(ends)} MLPs of equal depth, {own} in every layer, end at {_spread(ends)}; "
+    text += f"the RNN ends at {f.gain.total:+.2f}."
+    if f.tied is None:
+        return text
+    tied = f.tied[:, -1] - f.tied[:, 0]
+    text += f" RNNs with other random weights end at {_spread(tied)}"
+    if np.isfinite(tied).all() and np.isfinite(ends).all() and ends.std() > 1e-6:
+        text += f": tying the weights multiplies the spread by {tied.std() / ends.std():.1f}"
+    return text + "."
+
+
+def _spread(totals: np.ndarray) -> str:
+    kept = totals[np.isfinite(totals)]
+    if not kept.size:
+        return "nothing (the signal is lost entirely)"
+    lost = f", {len(totals) - len(kept)} lost entirely" if len(kept) < len(totals) else ""
+    return f"{np.median(kept):+.2f} nats (standard deviation {kept.std():.2f}{lost})"
+
+
+def answer(before: Findings, after: Findings | None) -> str:
+    """The founding question, answered with this run's numbers."""
+    f, lines = before, []
+    if f.same.identical and f.same.value_difference == f.same.grad_difference == 0:
+        lines.append(
+            f"Is an RNN a deep MLP? Yes: unrolled over {len(f.gain.lags)} characters it is one, {f.path.longest} matrix "
+            "products deep, with equal values and gradients to the last bit."
+        )
+    ends = f.untied[:, -1] - f.untied[:, 0]
+    if f.tied is not None and np.isfinite(f.tied).all() and np.isfinite(ends).all():
+        tied = f.tied[:, -1] - f.tied[:, 0]
+        lines.append(
+            f"Does it suffer more than an MLP of that depth? Not on average at the start: {np.median(tied):+.1f} nats against "
+            f"{np.median(ends):+.1f}. But one matrix serves every step, so its luck adds up instead of averaging out: the "
+            f"standard deviation over random weights is {tied.std():.2f} nats against {ends.std():.2f}."
+        )
+    if after is not None and isfinite(after.gain.total):
+        shuffled = after.untied[:, -1] - after.untied[:, 0]
+        lines.append(
+            f"And after training? It ends at {after.gain.total:+.1f} nats (saturation {after.gain.saturation.sum():+.1f}, weights "
+            f"{after.gain.weights.sum():+.1f}); MLPs with its entries shuffled in every layer end at {np.median(shuffled):+.1f}."
+        )
+    f = after or before
+    near = max(len(f.gain.lags) // 5, 1)
+    lines.append(
+        f"Why does nobody see it? dL/dW is a sum over time, and its last {near} terms make "
+        f"{f.terms.shares[f.terms.lags < near].sum():.0%} of it."
+    )
+    if f.verdict.advice:
+        lines.append(f"What to do? {f.verdict.advice[0].upper()}{f.verdict.advice[1:]}.")
+    wrapped = [fill(line, WIDTH, initial_indent="  ", subsequent_indent="    ") for line in lines]
+    return "\n".join(["In short", "========", "", *wrapped]) + "\n"
 
 
 def as_json(f: Findings) -> dict[str, Any]:
     """Everything the text rests on, as plain numbers; what is not finite becomes None."""
-    quantiles = {f"q{int(100 * q):02d}": _numbers(np.quantile(f.untied, q, axis=0)) for q in (0.05, 0.5, 0.95)}
+    quantiles = {f"q{int(100 * q):02d}": _numbers(f.untied_band(q)) for q in (0.05, 0.5, 0.95)}
     return {
         "loss": _number(f.loss),
         "lags": f.gain.lags.tolist(),
@@ -140,7 +181,7 @@ def as_json(f: Findings) -> dict[str, Any]:
             "value_difference": _number(f.same.value_difference),
             "grad_difference": _number(f.same.grad_difference),
         },
-        "untied_log_norm_by_lag": quantiles,
+        "untied_log_gain_by_lag": quantiles,
         "untied_total_nats": _numbers(f.untied[:, -1] - f.untied[:, 0]),
         "tied_total_nats": None if f.tied is None else _numbers(f.tied[:, -1] - f.tied[:, 0]),
         "path": {"count": str(f.path.count), "longest": f.path.longest, "shortest": f.path.shortest},
