@@ -139,8 +139,9 @@ def answer(before: Findings, after: Findings | None) -> str:
     if after is not None and isfinite(after.gain.total):
         shuffled = after.untied[:, -1] - after.untied[:, 0]
         lines.append(
-            f"And after training? It ends at {after.gain.total:+.1f} nats (saturation {after.gain.saturation.sum():+.1f}, weights "
-            f"{after.gain.weights.sum():+.1f}); MLPs with its entries shuffled in every layer end at {np.median(shuffled):+.1f}."
+            f"And after training? It ends at {after.gain.total:+.1f} nats (saturation {after.gain.saturation.sum():+.1f}, "
+            f"weights {after.gain.weights.sum():+.1f}); MLPs with its entries shuffled in every layer end at "
+            f"{np.median(shuffled):+.1f}."
         )
     f = after or before
     near = max(len(f.gain.lags) // 5, 1)
