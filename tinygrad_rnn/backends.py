@@ -9,7 +9,7 @@ A backend is anything with these functions; another one may wrap them, to record
 from types import ModuleType
 
 try:
-    from . import _native as native
+    from . import _native as native  # type: ignore[attr-defined]  # compiled
 except ImportError as error:
     if "TGR_ISA" in str(error):
         raise

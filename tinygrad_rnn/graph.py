@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .ops import Op
 from .tape import Address, Node
 
 
@@ -31,24 +32,25 @@ class NodeView:
 
     @property
     def _node(self) -> Node:
-        return self._graph._tape_nodes[self.position]
+        return self._graph.records[self.position]
 
     @property
     def op(self) -> str | None:
-        return self._node.op.name if self._graph._inputs[self.position] else None  # type: ignore[union-attr]
+        op = self._graph.ops[self.position]
+        return op.name if op else None
 
     @property
     def name(self) -> str | None:
-        return self._graph._names.get(self.position, self._node.name)
+        return self._graph.names.get(self.position, self._node.name)
 
     @property
     def role(self) -> str:
         """ "op", "parameter", "input" or "constant"."""
-        return self._graph._roles[self.position]
+        return self._graph.roles[self.position]
 
     @property
     def address(self) -> Address:
-        return self._graph._addresses[self.position]
+        return self._graph.addresses[self.position]
 
     @property
     def layer(self) -> int | None:
@@ -64,11 +66,11 @@ class NodeView:
 
     @property
     def value(self) -> np.ndarray:
-        return self._graph._values[self.position]
+        return self._graph.values[self.position]
 
     @property
     def grad(self) -> np.ndarray | None:
-        return self._graph._grads[self.position]
+        return self._graph.grads[self.position]
 
     @property
     def params(self) -> dict[str, Any]:
@@ -76,11 +78,11 @@ class NodeView:
 
     @property
     def inputs(self) -> Nodes:
-        return Nodes(NodeView(self._graph, i) for i in self._graph._inputs[self.position])
+        return Nodes(NodeView(self._graph, i) for i in self._graph.inputs_of[self.position])
 
     @property
     def outputs(self) -> Nodes:
-        return Nodes(NodeView(self._graph, i) for i in self._graph._outputs[self.position])
+        return Nodes(NodeView(self._graph, i) for i in self._graph.outputs_of[self.position])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, NodeView) and other._graph is self._graph and other.position == self.position
@@ -140,6 +142,13 @@ class Graph:
                             takes only those. Negative numbers count from the last. One exact match is a NodeView,
                             anything else a Nodes list. Raises KeyError where nothing matches.
     graph["weight_hh_l0"]   a parameter or input by name, or all nodes of that op or name
+
+    Analyses work on positions 0..len - 1 in these lists, one entry a node:
+
+    records     the nodes of the tape; ops: their ops, None for a leaf
+    inputs_of   positions of the inputs; outputs_of: of the nodes made from it
+    values, grads, addresses, roles
+    names       by position, of parameters and inputs; root: the position of the loss
     """
 
     def __init__(
@@ -150,21 +159,23 @@ class Graph:
         parameters: Mapping[str, Node],
         inputs: Mapping[str, Node],
     ) -> None:
-        self._tape_nodes: list[Node] = []
-        self._inputs: list[tuple[int, ...]] = []
-        self._values: list[np.ndarray] = []
+        self.records: list[Node] = []
+        self.ops: list[Op | None] = []
+        self.inputs_of: list[tuple[int, ...]] = []
+        self.values: list[np.ndarray] = []
         self._position: dict[int, int] = {}
         leaf_names = {n.index: (name, "parameter") for name, n in parameters.items()}
         leaf_names.update({n.index: (name, "input") for name, n in inputs.items()})
-        self._names: dict[int, str] = {}
-        self._roles: list[str] = []
+        self.names: dict[int, str] = {}
+        self.roles: list[str] = []
 
         def place(node: Node, inputs: tuple[int, ...], role: str) -> None:
-            self._position[node.index] = len(self._tape_nodes)
-            self._tape_nodes.append(node)
-            self._inputs.append(inputs)
-            self._values.append(node.value)
-            self._roles.append(role)
+            self._position[node.index] = len(self.records)
+            self.records.append(node)
+            self.ops.append(node.op if role == "op" else None)
+            self.inputs_of.append(inputs)
+            self.values.append(node.value)
+            self.roles.append(role)
 
         for node in tape_nodes:
             for x in node.inputs:
@@ -172,20 +183,20 @@ class Graph:
                     name, role = leaf_names.get(x.index, (None, "constant"))
                     place(x, (), role)
                     if name:
-                        self._names[len(self._roles) - 1] = name
+                        self.names[len(self.roles) - 1] = name
             place(node, tuple(self._position[x.index] for x in node.inputs), "op")
-        self._outputs: list[list[int]] = [[] for _ in self._inputs]
-        for i, inputs_of in enumerate(self._inputs):
-            for j in dict.fromkeys(inputs_of):
-                self._outputs[j].append(i)
-        self._grads = [cotangents.get(n.index) for n in self._tape_nodes]
-        self._addresses = [n.address for n in self._tape_nodes]
-        for i, role in enumerate(self._roles):
+        self.outputs_of: list[list[int]] = [[] for _ in self.inputs_of]
+        for i, of_one in enumerate(self.inputs_of):
+            for j in dict.fromkeys(of_one):
+                self.outputs_of[j].append(i)
+        self.grads = [cotangents.get(n.index) for n in self.records]
+        self.addresses = [n.address for n in self.records]
+        for i, role in enumerate(self.roles):
             if role == "parameter":  # a parameter belongs to a layer if all its uses do, and to no time step
-                layers = {self._addresses[j].layer for j in self._outputs[i]}
-                self._addresses[i] = Address(layers.pop() if len(layers) == 1 else None, None)
-        self._root = self._position[root.index]
-        self._last = Address(*(max((c for a in self._addresses if (c := a[i]) is not None), default=-1) for i in range(2)))
+                layers = {self.addresses[j].layer for j in self.outputs_of[i]}
+                self.addresses[i] = Address(layers.pop() if len(layers) == 1 else None, None)
+        self.root = self._position[root.index]
+        self._last = Address(*(max((c for a in self.addresses if (c := a[i]) is not None), default=-1) for i in range(2)))
 
     # ---- nodes
 
@@ -197,12 +208,12 @@ class Graph:
     @property
     def loss(self) -> NodeView:
         """The node that the backward pass started from."""
-        return NodeView(self, self._root)
+        return NodeView(self, self.root)
 
     @property
     def parameters(self) -> dict[str, NodeView]:
         """The parameters that were used, by name."""
-        return {self._names[i]: NodeView(self, i) for i, role in enumerate(self._roles) if role == "parameter"}
+        return {self.names[i]: NodeView(self, i) for i, role in enumerate(self.roles) if role == "parameter"}
 
     @property
     def steps(self) -> int:
@@ -215,7 +226,7 @@ class Graph:
         return self._last.layer + 1  # type: ignore[operator]
 
     def __len__(self) -> int:
-        return len(self._tape_nodes)
+        return len(self.records)
 
     def __iter__(self) -> Iterator[NodeView]:
         return iter(self.nodes)
@@ -223,11 +234,11 @@ class Graph:
     @property
     def edges(self) -> list[tuple[NodeView, NodeView]]:
         """(from, to) for every use of a node as an input, in topological order of `to`."""
-        return [(NodeView(self, j), NodeView(self, i)) for i, inputs in enumerate(self._inputs) for j in inputs]
+        return [(NodeView(self, j), NodeView(self, i)) for i, inputs in enumerate(self.inputs_of) for j in inputs]
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
-            leaves = [i for i, name in self._names.items() if name == key]
+            leaves = [i for i, name in self.names.items() if name == key]
             if len(leaves) == 1:
                 return NodeView(self, leaves[0])
             key = (slice(None), slice(None), key)
@@ -241,7 +252,7 @@ class Graph:
         matches = (self._matcher(layer, self._last.layer), self._matcher(t, self._last.t))
         found = Nodes(
             NodeView(self, i)
-            for i, address in enumerate(self._addresses)
+            for i, address in enumerate(self.addresses)
             if matches[0](address.layer) and matches[1](address.t) and self._is(i, what)
         )
         if not found:
@@ -287,15 +298,20 @@ class Graph:
             return found[0]
         raise ValueError(f"{node!r} means {len(found)} nodes, expected one:\n{found!r}")
 
+    def kind(self, position: int) -> str | None:
+        """What the op at a position does to a signal (see ops.op.Kind); None for a leaf."""
+        op = self.ops[position]
+        return op.kind if op else None
+
     # ---- reachability and paths
 
     def ancestors(self, of: Iterable[int], stop: Iterable[int] = ()) -> set[int]:
         """Positions that `of` depends on, itself included; the walk does not go behind `stop`."""
-        return _reach(of, self._inputs, stop)
+        return _reach(of, self.inputs_of, stop)
 
     def descendants(self, of: Iterable[int]) -> set[int]:
         """Positions that depend on `of`, itself included."""
-        return _reach(of, self._outputs, ())
+        return _reach(of, self.outputs_of, ())
 
     def between(self, of: Iterable[int], wrt: Iterable[int]) -> list[int]:
         """Positions on any path from `wrt` to `of`, ends included, in topological order."""
@@ -314,7 +330,7 @@ class Graph:
         for i in sorted(_reach([end], inputs, ()) & self.descendants([start])):
             if i == start:
                 continue
-            crossing = int(self._tape_nodes[i].op.name in through)  # type: ignore[union-attr]
+            crossing = int(NodeView(self, i).op in through)
             on_path = [j for j in inputs[i] if j in count]
             if not on_path:
                 continue
@@ -332,23 +348,24 @@ class Graph:
 
     def _read(self, i: int) -> tuple[int, ...]:
         """The inputs that node i reads from: for an integer index into a stack, the one entry."""
-        node, inputs = self._tape_nodes[i], self._inputs[i]
-        if inputs and node.op.name == "index" and isinstance(node.params["index"][0], int):  # type: ignore[union-attr]
-            stacked = self._tape_nodes[inputs[0]]
-            if self._inputs[inputs[0]] and stacked.op.name == "stack" and stacked.params["axis"] == 0:  # type: ignore[union-attr]
-                return (self._inputs[inputs[0]][node.params["index"][0]],)
+        op, inputs = self.ops[i], self.inputs_of[i]
+        if op is not None and op.name == "index":
+            stacked, first = self.ops[inputs[0]], self.records[i].params["index"][0]
+            in_front = stacked is not None and stacked.name == "stack" and self.records[inputs[0]].params["axis"] == 0
+            if in_front and isinstance(first, int):
+                return (self.inputs_of[inputs[0]][first],)
         return inputs
 
     # ---- printing
 
     def __repr__(self) -> str:
-        roles = [self._roles.count(r) for r in ("op", "parameter", "input", "constant")]
+        roles = [self.roles.count(r) for r in ("op", "parameter", "input", "constant")]
         lines = [
             f"Graph of {len(self)} nodes ({roles[0]} ops, {roles[1]} parameters, {roles[2]} inputs, {roles[3]} constants) "
-            f"and {sum(map(len, self._inputs))} edges"
+            f"and {sum(map(len, self.inputs_of))} edges"
         ]
-        if self._values[self._root].size == 1:
-            lines.append(f"loss {self._values[self._root].item():.6g}, {self.layers} layers, {self.steps} steps")
+        if self.values[self.root].size == 1:
+            lines.append(f"loss {self.values[self.root].item():.6g}, {self.layers} layers, {self.steps} steps")
         lines += self._cell_lines()
         lines += [
             f"  {name:<28} {v.shape!s:<12} |value| {_norm(v.value):<11} |grad| {_norm(v.grad)}"
@@ -359,8 +376,8 @@ class Graph:
     def _cell_lines(self) -> list[str]:
         """The ops of each address, first and last few, with the norms at its last op."""
         cells: dict[Address, list[int]] = {}
-        for i, address in enumerate(self._addresses):
-            if self._roles[i] == "op":
+        for i, address in enumerate(self.addresses):
+            if self.roles[i] == "op":
                 cells.setdefault(address, []).append(i)
         lines = []
         for n, (address, members) in enumerate(cells.items()):
@@ -368,10 +385,10 @@ class Graph:
                 if n == 4:
                     lines.append(f"  ... {len(cells) - 8} more addresses ...")
                 continue
-            ops = " -> ".join(self._tape_nodes[i].op.name for i in members[:7]) + (" -> ..." if len(members) > 7 else "")  # type: ignore[union-attr]
+            ops = " -> ".join(str(NodeView(self, i).op) for i in members[:7]) + (" -> ..." if len(members) > 7 else "")
             last = members[-1]
             place = "" if address == Address() else f"[{address}]"
-            lines.append(f"  {place:<18} {ops:<44} |value| {_norm(self._values[last]):<11} |grad| {_norm(self._grads[last])}")
+            lines.append(f"  {place:<18} {ops:<44} |value| {_norm(self.values[last]):<11} |grad| {_norm(self.grads[last])}")
         return lines
 
 
@@ -450,23 +467,23 @@ def same_graph(a: Graph, b: Graph) -> SameGraph:
     no names and no addresses and takes time linear in their size: two nodes are joined if they are used in the same place,
     and agree if op, static keywords, shape, dtype and number of inputs do. Joined nodes must correspond one to one, except
     parameters: one of `a` may stand where `b` has several (tied against untied)."""
-    ends = tuple([i for i in range(len(g)) if g._roles[i] == "op" and not g._outputs[i]] for g in (a, b))
-    counts = tuple(sum(r != "parameter" for r in g._roles) for g in (a, b))
-    edges = tuple(sum(map(len, g._inputs)) for g in (a, b))
+    ends = tuple([i for i in range(len(g)) if g.roles[i] == "op" and not g.outputs_of[i]] for g in (a, b))
+    counts = tuple(sum(r != "parameter" for r in g.roles) for g in (a, b))
+    edges = tuple(sum(map(len, g.inputs_of)) for g in (a, b))
     differences: list[tuple[int, str]] = []
     if len(ends[0]) != len(ends[1]):
         differences.append((len(a), f"the first graph has {len(ends[0])} final nodes, the second {len(ends[1])}"))
     # from the last on, so that graphs of different length are laid end to end
-    todo = [(a._root, b._root), *zip(reversed(ends[0]), reversed(ends[1]), strict=False)]
+    todo = [(a.root, b.root), *zip(reversed(ends[0]), reversed(ends[1]), strict=False)]
     joined: dict[int, int] = {}
     back: dict[int, int] = {}
     parameters: dict[int, dict[int, None]] = {}
     while todo:
         i, j = todo.pop()
-        if a._roles[i] == b._roles[j] == "parameter":
+        if a.roles[i] == b.roles[j] == "parameter":
             parameters.setdefault(i, {})[j] = None
-            if a._values[i].shape != b._values[j].shape:
-                differences.append((i, _differ(a, b, i, j, "shape", a._values[i].shape, b._values[j].shape)))
+            if a.values[i].shape != b.values[j].shape:
+                differences.append((i, _differ(a, b, i, j, "shape", a.values[i].shape, b.values[j].shape)))
             continue
         if i in joined or j in back:
             if joined.get(i) != j or back.get(j) != i:
@@ -478,8 +495,8 @@ def same_graph(a: Graph, b: Graph) -> SameGraph:
         wrong = _first_disagreement(a, b, i, j)
         if wrong:
             differences.append((i, wrong))
-        if len(a._inputs[i]) == len(b._inputs[j]):  # go on behind a difference: an earlier one tells more
-            todo += zip(a._inputs[i], b._inputs[j], strict=True)
+        if len(a.inputs_of[i]) == len(b.inputs_of[j]):  # go on behind a difference: an earlier one tells more
+            todo += zip(a.inputs_of[i], b.inputs_of[j], strict=True)
     claimed: dict[int, int] = {}
     for i, js in parameters.items():
         for j in js:
@@ -500,14 +517,14 @@ def same_graph(a: Graph, b: Graph) -> SameGraph:
         difference=min(differences)[1] if differences else None,
         nodes=counts,  # type: ignore[arg-type]
         edges=edges,  # type: ignore[arg-type]
-        parameters={a._names[i]: [b._names[j] for j in sorted(js)] for i, js in sorted(parameters.items())},
-        addresses_agree=all(a._addresses[i] == b._addresses[j] for i, j in joined.items()),
-        value_difference=_largest([_distance(a._values[i], b._values[j]) for i, j in joined.items()])
+        parameters={a.names[i]: [b.names[j] for j in sorted(js)] for i, js in sorted(parameters.items())},
+        addresses_agree=all(a.addresses[i] == b.addresses[j] for i, j in joined.items()),
+        value_difference=_largest([_distance(a.values[i], b.values[j]) for i, j in joined.items()])
         if identical
         else float("nan"),
         grad_difference=_largest(
-            [_distance(a._grads[i], b._grads[j]) for i, j in joined.items()]
-            + [_distance(a._grads[i], _summed(b, js)) for i, js in parameters.items()]
+            [_distance(a.grads[i], b.grads[j]) for i, j in joined.items()]
+            + [_distance(a.grads[i], _summed(b, js)) for i, js in parameters.items()]
         )
         if identical
         else float("nan"),
@@ -526,7 +543,7 @@ def _first_disagreement(a: Graph, b: Graph, i: int, j: int) -> str | None:
         ("role", x.role, y.role),
         ("shape", x.shape, y.shape),
         ("dtype", x.value.dtype, y.value.dtype),
-        ("number of inputs", len(a._inputs[i]), len(b._inputs[j])),
+        ("number of inputs", len(a.inputs_of[i]), len(b.inputs_of[j])),
     ):
         if p != q:
             return _differ(a, b, i, j, what, p, q)
@@ -543,12 +560,12 @@ def _first_disagreement(a: Graph, b: Graph, i: int, j: int) -> str | None:
 
 def _summed(graph: Graph, positions: Iterable[int]) -> np.ndarray | None:
     """Sum of the cotangents, in the order in which the backward pass would have added them: last use first."""
-    order = sorted(positions, key=lambda i: -max(graph._outputs[i]))
-    grads = [graph._grads[i] for i in order]
-    if any(g is None for g in grads):
-        return None
-    total = grads[0]
-    for g in grads[1:]:
+    order = sorted(positions, key=lambda i: -max(graph.outputs_of[i]))
+    total: Any = graph.grads[order[0]]
+    for i in order[1:]:
+        g = graph.grads[i]
+        if total is None or g is None:
+            return None
         total = total + g
     return total
 

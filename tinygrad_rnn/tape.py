@@ -54,7 +54,7 @@ class _Local(threading.local):
 _local = _Local()
 _next_index = itertools.count().__next__
 _NO_PARAMS: dict[str, Any] = {}
-_ONE = ((False,), (True,))
+_ONE: tuple[tuple[bool, ...], ...] = ((False,), (True,))
 _new = object.__new__
 
 
@@ -194,7 +194,8 @@ def sweep(
     while heap:
         i = -heappop(heap)
         node = nodes.pop(i)
-        op, residuals = node.op, node.residuals
+        op: Any = node.op
+        residuals = node.residuals
         if residuals is None:
             raise RuntimeError(
                 f"backward reached {op.name!r} at {node.address} a second time, after its residuals were freed; "

@@ -7,7 +7,7 @@ from math import log
 
 import numpy as np
 
-from ..graph import Graph
+from ..graph import Graph, NodeView
 from .pullback import Cotangents, pull
 from .states import Axis, States, batch_rows, find_states, row_norms
 
@@ -74,7 +74,7 @@ def gain(graph: Graph, of: int | None = None, axis: Axis | None = None, states: 
     Only what passes through the last step's states is followed: losses injected on the way are left out, so this is
     d(of)/dh of one output however many the loss sums. Raises ValueError where there are no two steps."""
     states = find_states(graph, axis) if states is None else states
-    of = graph._root if of is None else of
+    of = graph.root if of is None else of
     # a loss of an earlier step starts there
     reached = graph.ancestors([of])
     usable = [c for c in range(len(states)) if set(states.at[c]) & reached]
@@ -83,7 +83,7 @@ def gain(graph: Graph, of: int | None = None, axis: Axis | None = None, states: 
     last = usable[-1]
     involved = graph.between(states.at[last], states.at[0])
     rows = batch_rows(graph, involved)
-    signal = pull(graph, {of: np.ones(graph._values[of].shape)}, states.at[last])
+    signal = pull(graph, {of: np.ones(graph.values[of].shape)}, states.at[last])
     norms = row_norms([signal[i] for i in states.at[last] if i in signal], rows)
     with np.errstate(divide="ignore"):
         trail, splits = [np.log(norms)], []
@@ -133,12 +133,9 @@ def _part(graph: Graph, i: int) -> str:
     side, so its copying of the cotangent counts with them."""
     if i < 0:
         return "other"
-    op = graph._tape_nodes[i].op
-    if op.name == "add":  # type: ignore[union-attr]
-        makers = [graph._tape_nodes[j].op for j in graph._inputs[i]]
-        if all(m is not None and m.kind == "weights" for m in makers):
-            return "weights"
-    return PARTS.get(op.kind, "other")  # type: ignore[union-attr]
+    if NodeView(graph, i).op == "add" and all(graph.kind(j) == "weights" for j in graph.inputs_of[i]):
+        return "weights"
+    return PARTS.get(graph.kind(i) or "", "other")
 
 
 def _scaled(signal: Cotangents, norms: np.ndarray, rows: int) -> Cotangents:

@@ -10,21 +10,25 @@ from typing import Any
 import numpy as np
 
 from ..backends import BACKENDS
-from ..graph import Graph
+from ..graph import Graph, NodeView
 
-_K = BACKENDS["reference"]
 Cotangents = dict[int, np.ndarray]
 
 
-def as_float64(residuals: Iterable[Any]) -> tuple:
-    """The saved values of a node with every float array in float64."""
-    return tuple(r.astype(np.float64) if isinstance(r, np.ndarray) and r.dtype == np.float32 else r for r in residuals)
+def vjp(graph: Graph, i: int, g: np.ndarray, needs: tuple[bool, ...], exactly: bool = True) -> tuple:
+    """Cotangents of the inputs of node i, None where not needed; in float64 on the reference backend, or, not `exactly`, by
+    the very kernels that made the gradient."""
+    op, node = graph.ops[i], graph.records[i]
+    if op is None or node.residuals is None:
+        raise ValueError(f"{NodeView(graph, i).label} has no rule to pull a cotangent back with")
+    if not exactly:
+        return op.vjp(BACKENDS["native"], g, *node.residuals, needs=needs, **node.params)
+    return op.vjp(BACKENDS["reference"], g, *map(_in_float64, node.residuals), needs=needs, **node.params)
 
 
-def vjp(graph: Graph, i: int, g: np.ndarray, needs: tuple[bool, ...]) -> tuple:
-    """Cotangents of the inputs of node i, None where not needed."""
-    node = graph._tape_nodes[i]
-    return node.op.vjp(_K, g, *as_float64(node.residuals), needs=needs, **node.params)  # type: ignore[union-attr, arg-type]
+def _in_float64(residual: Any) -> Any:
+    single = isinstance(residual, np.ndarray) and residual.dtype == np.float32
+    return residual.astype(np.float64) if single else residual
 
 
 def pull(
@@ -43,7 +47,7 @@ def pull(
         g = frontier.pop(i, None)
         if g is None:
             continue
-        inputs = graph._inputs[i]
+        inputs = graph.inputs_of[i]
         for j, gx in zip(inputs, vjp(graph, i, g, tuple(j in on_path for j in inputs)), strict=True):
             if gx is not None:
                 frontier[j] = frontier[j] + gx if j in frontier else gx
@@ -54,8 +58,8 @@ def pull(
 
 def jacobian(graph: Graph, of: int, wrt: int) -> np.ndarray:
     """d(of)/d(wrt) in float64, shape of.shape + wrt.shape: one pullback for each entry of `of`."""
-    shape = graph._values[of].shape
-    out = np.zeros(shape + graph._values[wrt].shape)
+    shape = graph.values[of].shape
+    out = np.zeros(shape + graph.values[wrt].shape)
     for at in np.ndindex(shape):
         seed = np.zeros(shape)
         seed[at] = 1

@@ -37,13 +37,13 @@ def find_states(graph: Graph, axis: Axis | None = None) -> States:
     determine the next)."""
     if axis is None:
         axis = "t" if graph.steps > 1 else "layer"
-    coordinate = [getattr(a, axis) for a in graph._addresses]
-    live = graph.ancestors([graph._root])
+    coordinate = [getattr(a, axis) for a in graph.addresses]
+    live = graph.ancestors([graph.root])
     found: dict[int, set[int]] = {}
     for i in sorted(live):
-        for j in graph._inputs[i]:
+        for j in graph.inputs_of[i]:
             u, v = coordinate[j], coordinate[i]
-            if u is None or v is None or u == v or graph._values[j].dtype.kind != "f":
+            if u is None or v is None or u == v or graph.values[j].dtype.kind != "f":
                 continue
             if v != u + 1:
                 raise ValueError(
@@ -58,24 +58,24 @@ def find_states(graph: Graph, axis: Axis | None = None) -> States:
     if steps != list(range(steps[0], steps[-1] + 1)):
         raise ValueError(f"the steps {steps} that hand on a state are not consecutive")
     # the last step hands on nothing: its states are the nodes that play there the part that states play the step before
-    roles = _roles(graph, live, coordinate)
+    parts = _parts_played(graph, live, coordinate)
     last = steps[-1] + 1
-    wanted = {roles[j][1:] for j in found[steps[-1]]}
-    final = {i for i in live if coordinate[i] == last and roles[i][1:] in wanted}
+    wanted = {parts[j][1:] for j in found[steps[-1]]}
+    final = {i for i in live if coordinate[i] == last and parts[i][1:] in wanted}
     if len(final) == len(found[steps[-1]]):
         found[last] = final
         steps.append(last)
     return States(axis, steps[0], tuple(tuple(sorted(found[c])) for c in steps))
 
 
-def _roles(graph: Graph, live: set[int], coordinate: list[int | None]) -> dict[int, tuple]:
+def _parts_played(graph: Graph, live: set[int], coordinate: list[int | None]) -> dict[int, tuple]:
     """(step, other coordinate, op, how many such came before in the step): what a node is within its step."""
     seen: dict[tuple, int] = {}
     out = {}
-    other = 1 if coordinate == [a.layer for a in graph._addresses] else 0
+    other = 1 if coordinate == [a.layer for a in graph.addresses] else 0
     for i in sorted(live):
-        node = graph._tape_nodes[i]
-        key = (coordinate[i], graph._addresses[i][other], node.op.name if node.op else None, node.name)
+        op = graph.ops[i]
+        key = (coordinate[i], graph.addresses[i][other], op.name if op else None, graph.records[i].name)
         out[i] = (*key, seen.get(key, 0))
         seen[key] = seen.get(key, 0) + 1
     return out
@@ -83,7 +83,7 @@ def _roles(graph: Graph, live: set[int], coordinate: list[int | None]) -> dict[i
 
 def batch_rows(graph: Graph, positions: list[int]) -> int:
     """Number of rows if all these nodes share a leading batch axis, else 1 (norms are then over whole arrays)."""
-    shapes = [graph._values[i].shape for i in positions]
+    shapes = [graph.values[i].shape for i in positions]
     sizes = {s[0] if len(s) >= 2 else 0 for s in shapes}
     return sizes.pop() if len(sizes) == 1 and 0 not in sizes else 1
 

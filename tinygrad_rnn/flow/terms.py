@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..backends import BACKENDS
 from ..graph import Graph
+from .pullback import vjp
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ def grad_terms(graph: Graph, name: str, axis: str = "t") -> GradTerms:
         raise ValueError(f"the loss does not depend on {name!r}, so it has no gradient to take apart")
     by_step: dict[int, list[tuple[int, int]]] = {}
     for use in _uses(graph, view.position):
-        at = getattr(graph._addresses[use[0]], axis)
+        at = getattr(graph.addresses[use[0]], axis)
         by_step.setdefault(-1 if at is None else at, []).append(use)
     steps = sorted(by_step)
     uses = tuple(tuple(by_step[s]) for s in steps)
@@ -95,28 +95,24 @@ def _uses(graph: Graph, position: int) -> list[tuple[int, int]]:
     out, todo = [], [position]
     while todo:
         at = todo.pop()
-        for user in graph._outputs[at]:
-            if graph._grads[user] is None:
+        for user in graph.outputs_of[at]:
+            if graph.grads[user] is None:
                 continue
-            if graph._tape_nodes[user].op.kind == "view":  # type: ignore[union-attr]
+            if graph.kind(user) == "view":
                 todo.append(user)
             else:
-                out += [(user, slot) for slot, j in enumerate(graph._inputs[user]) if j == at]
+                out += [(user, slot) for slot, j in enumerate(graph.inputs_of[user]) if j == at]
     return sorted(out)
 
 
 def _term(graph: Graph, user: int, slot: int) -> np.ndarray:
     """What one use adds to the gradient of the parameter, pulled back through the views between them."""
-    k = BACKENDS["native"]
+    g: np.ndarray = graph.grads[user]  # type: ignore[assignment]  # uses without gradient are no terms
     at = user
-    needs = tuple(s == slot for s in range(len(graph._inputs[at])))
-    node = graph._tape_nodes[at]
-    g = node.op.vjp(k, graph._grads[at], *node.residuals, needs=needs, **node.params)[slot]  # type: ignore[union-attr, misc]
-    at = graph._inputs[at][slot]
-    while graph._inputs[at]:
-        node = graph._tape_nodes[at]
-        (g,) = node.op.vjp(k, g, *node.residuals, needs=(True,), **node.params)  # type: ignore[union-attr, misc]
-        (at,) = graph._inputs[at]
+    while graph.inputs_of[at]:
+        inputs = graph.inputs_of[at]
+        g = vjp(graph, at, g, tuple(s == slot for s in range(len(inputs))), exactly=False)[slot]
+        at, slot = inputs[slot], 0
     return g
 
 
@@ -126,10 +122,10 @@ def _norm_and_inner(graph: Graph, uses: tuple[tuple[int, int], ...], total: np.n
     no product of the size of W is formed."""
     if len(uses) == 1:
         (user, slot) = uses[0]
-        node = graph._tape_nodes[user]
-        if node.op.name == "linear" and slot == 1 and graph._roles[graph._inputs[user][1]] == "parameter":  # type: ignore[union-attr]
-            x = node.residuals[0].reshape(-1, total.shape[1]).astype(np.float64)  # type: ignore[index]
-            d = graph._grads[user].reshape(-1, total.shape[0]).astype(np.float64)  # type: ignore[union-attr]
+        op, residuals = graph.ops[user], graph.records[user].residuals
+        if op is not None and op.name == "linear" and slot == 1 and graph.roles[graph.inputs_of[user][1]] == "parameter":
+            x = residuals[0].reshape(-1, total.shape[1]).astype(np.float64)  # type: ignore[index]
+            d = graph.grads[user].reshape(-1, total.shape[0]).astype(np.float64)  # type: ignore[union-attr]
             if len(x) <= min(total.shape):
                 scale = np.abs(d).max(initial=0) or 1.0  # so that squares of tiny cotangents do not underflow
                 squares = np.sum((d / scale @ d.T / scale) * (x @ x.T)) if len(x) else 0.0

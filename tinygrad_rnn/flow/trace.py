@@ -80,7 +80,7 @@ def trace(model: Callable[..., Any], *inputs: Any, loss: Callable[..., Tensor] |
                     "loss=lambda output: output[-1].sum()"
                 )
         _, cotangents = sweep(root, checked_seed(root, None), retain=True, every=True)
-        graph = Trace(tape.nodes, root, cotangents, parameters, {x.name: x for x in leaves if isinstance(x, Tensor)})
+        graph = Trace(tape.nodes, root, cotangents, parameters, {str(x.name): x for x in leaves if isinstance(x, Tensor)})
     finally:
         for name, p in parameters.items():
             p.value = originals[name]

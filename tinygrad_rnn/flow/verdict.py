@@ -53,7 +53,7 @@ def why(graph: Graph, axis: Axis | None = None) -> Verdict:
     was, exploding where it rises above 100 times, and healthy otherwise, whatever the norms of the weights say."""
     bad = _not_finite(graph)
     if bad is not None:
-        what = "gradient" if np.isfinite(graph._values[bad]).all() else "value"
+        what = "gradient" if np.isfinite(graph.values[bad]).all() else "value"
         return Verdict(
             "not finite",
             f"the first {what} that is not finite is at {NodeView(graph, bad).label}",
@@ -84,39 +84,33 @@ def why(graph: Graph, axis: Axis | None = None) -> Verdict:
 
 def _not_finite(graph: Graph) -> int | None:
     """The first node whose value, else the last whose cotangent, is not finite: where it began."""
-    for i, value in enumerate(graph._values):
-        if graph._roles[i] == "op" and not np.isfinite(value).all():
+    for i, value in enumerate(graph.values):
+        if graph.roles[i] == "op" and not np.isfinite(value).all():
             return i
     for i in reversed(range(len(graph))):
-        g = graph._grads[i]
+        g = graph.grads[i]
         if g is not None and not np.isfinite(g).all():
             return i
     return None
 
 
 def _numbers(graph: Graph, states: States, split: Gain) -> dict[str, Any]:
-    on_path = graph.between(states.at[-1], states.at[0])
-    slopes = [
-        _slope(graph, i).ravel() for i in on_path if graph._tape_nodes[i].op and graph._tape_nodes[i].op.kind == "activation"
-    ]  # type: ignore[union-attr]
+    # what the signal crosses; the first states are its end, and what made them is not crossed
+    on_path = [i for i in graph.between(states.at[-1], states.at[0]) if i not in states.at[0]]
+    slopes = [_slope(graph, i).ravel() for i in on_path if graph.kind(i) == "activation"]
     slope = np.concatenate(slopes) if slopes else np.ones(1)
-    crossed = {
-        j
-        for i in on_path
-        if graph._tape_nodes[i].op and graph._tape_nodes[i].op.kind == "weights"  # type: ignore[union-attr]
-        for j in graph._inputs[i]
-        if graph._roles[j] == "parameter" and graph._values[j].ndim == 2
-    }
+    products = [i for i in on_path if graph.kind(i) == "weights"]
+    crossed = {j for i in products for j in graph.inputs_of[i] if graph.roles[j] == "parameter" and graph.values[j].ndim == 2}
     recurrent = {}
     for j in sorted(crossed):
-        w = graph._values[j].astype(np.float64)
-        recurrent[graph._names[j]] = {
+        w = graph.values[j].astype(np.float64)
+        recurrent[graph.names[j]] = {
             "spectral_norm": float(np.linalg.norm(w, 2)),
             "spectral_radius": float(np.abs(np.linalg.eigvals(w)).max()) if w.shape[0] == w.shape[1] else float("nan"),
         }
     horizons = {}
     for name in recurrent:
-        if graph.parameters[name].grad is not None and len(graph._outputs[graph.parameters[name].position]) > 1:
+        if graph.parameters[name].grad is not None and len(graph.outputs_of[graph.parameters[name].position]) > 1:
             horizons[name] = grad_terms(graph, name, states.axis).horizon()
     lost = np.flatnonzero(split.log_gain < -log(FACTOR))
     grown = np.flatnonzero(split.log_gain > log(FACTOR))
@@ -142,7 +136,7 @@ def _numbers(graph: Graph, states: States, split: Gain) -> dict[str, Any]:
 
 def _slope(graph: Graph, i: int) -> np.ndarray:
     """phi' at every unit of activation node i."""
-    return vjp(graph, i, np.ones(graph._values[i].shape), (True,))[0]
+    return vjp(graph, i, np.ones(graph.values[i].shape), (True,))[0]
 
 
 def _parts(numbers: dict[str, Any], sign: int) -> list[tuple[str, float]]:

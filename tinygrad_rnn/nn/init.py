@@ -30,7 +30,7 @@ def orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 def identity(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Ones on the diagonal (the IRNN of Le et al. 2015 when the activation is relu)."""
-    return np.eye(*shape)
+    return np.eye(shape[0], shape[1])
 
 
 def zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

@@ -66,7 +66,7 @@ def cell_draws(input_size: int, hidden_size: int, bias: bool, init: str) -> dict
 
 
 def rnn_step(
-    phi: Any, x: Tensor, h: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None, bias_hh: Tensor | None
+    phi: Any, x: Tensor, h: Tensor, weight_ih: Any, weight_hh: Any, bias_ih: Tensor | None, bias_hh: Tensor | None
 ) -> Tensor:
     """phi(W_ih x + b_ih + W_hh h + b_hh), its pre-activation named "z" and its state "h"."""
     z = F.linear(x, weight_ih, bias_ih) + F.linear(h, weight_hh, bias_hh)

@@ -41,8 +41,8 @@ class UnrolledRNN(Module):
 
     def __init__(self, rnn: Any, steps: int) -> None:
         positive(steps=steps)
-        for name in ("input_size", "hidden_size", "num_layers", "nonlinearity", "batch_first"):
-            setattr(self, name, getattr(rnn, name))
+        self.input_size, self.hidden_size, self.num_layers = rnn.input_size, rnn.hidden_size, rnn.num_layers
+        self.nonlinearity, self.batch_first = rnn.nonlinearity, rnn.batch_first
         self.steps, self.tied = steps, True
         self._rnn = rnn
         self._build([rnn._cells] * steps)
