@@ -147,12 +147,13 @@ def test_text(graph):
     assert "linear -> linear -> add -> tanh" in text
     assert "weight_hh_l0" in text
     assert len(text.splitlines()) < 25
-    text = repr(graph[0, 3, "tanh"])
+    text = str(graph[0, 3, "tanh"])
+    assert repr(graph[0, 3, "tanh"]) == "<tanh 'h' [layer=0, t=3] (2, 4)>"
     assert text.splitlines()[0] == "tanh 'h' [layer=0, t=3]  float64 (2, 4)"
     assert "linear [layer=1, t=3]" in text
     assert "nodes" in repr(graph["tanh"])
-    assert "index=(3,)" in repr(graph[None, 3, "index"])
-    assert repr(tr.trace(lambda x: x.sum(), np.zeros((0, 2)))["x"])
+    assert "index=(3,)" in str(graph[None, 3, "index"])
+    assert str(tr.trace(lambda x: x.sum(), np.zeros((0, 2)))["x"])
 
 
 # ---- paths

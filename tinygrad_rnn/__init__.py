@@ -8,7 +8,7 @@ graph[0, 3, "tanh"].grad      # any node, by layer, step and op
 print(graph.why())            # vanishing, healthy or exploding; the cause; what to try
 """
 
-from . import functions, nn, ops, optim
+from . import functions, nn, ops, optim, testing
 from .backends import build_info
 from .flow import Gain, GradTerms, Trace, Verdict, trace
 from .functions import *  # noqa: F403 (every public op)
@@ -41,6 +41,7 @@ __all__ = [
     "optim",
     "same_graph",
     "scope",
+    "testing",
     "trace",
     "use_backend",
 ]

@@ -437,6 +437,8 @@ def concatenate(parts, int axis):
     """The arrays joined along an existing axis >= 0."""
     cdef cnp.ndarray first = parts[0], part, y
     dtype_of(first, TGR_K_copy)
+    if not 0 <= axis < cnp.PyArray_NDIM(first):
+        raise ValueError(f"concatenate: axis {axis} is out of bounds for shape {shape_of(first)}")
     shape, start = list(shape_of(first)), 0
     for part in parts:
         other = list(shape_of(part))
@@ -455,6 +457,8 @@ def concatenate(parts, int axis):
 
 def take(cnp.ndarray x_ not None, cnp.ndarray index not None):
     """x[index] along axis 0; index is int64, its entries in 0..len(x) - 1."""
+    if cnp.PyArray_NDIM(x_) < 1:
+        raise ValueError("take: a 0-d array has no rows")
     cdef cnp.ndarray x = contiguous(x_, TGR_K_take)
     cdef cnp.ndarray i = as_index(index, "take")
     cdef cnp.ndarray y = np.empty(shape_of(i) + shape_of(x)[1:], x.dtype)
@@ -473,8 +477,8 @@ def take_add(cnp.ndarray x not None, cnp.ndarray index not None, cnp.ndarray g_ 
     cdef int dtype = same_dtype(x, g, TGR_K_take_add)
     cdef void *p[3]
     cdef ptrdiff_t n[3]
-    if not is_plain(x) or not cnp.PyArray_ISWRITEABLE(x):
-        raise ValueError("take_add: the output must be contiguous and writeable")
+    if cnp.PyArray_NDIM(x) < 1 or not is_plain(x) or not cnp.PyArray_ISWRITEABLE(x):
+        raise ValueError("take_add: the output must be at least 1-D, contiguous and writeable")
     if shape_of(g) != shape_of(i) + shape_of(x)[1:]:
         raise ValueError(f"take_add: expected a cotangent of shape {shape_of(i) + shape_of(x)[1:]}, got {shape_of(g)}")
     p[0], p[1], p[2] = cnp.PyArray_DATA(x), cnp.PyArray_DATA(g), cnp.PyArray_DATA(i)

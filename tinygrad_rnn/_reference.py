@@ -1,7 +1,7 @@
 """The reference backend: every function of the native backend in plain numpy, written to be obviously right.
 
-It is the oracle of every kernel test, and where analysis needs more precision than the graph has, the rules run on it
-in float64. Names, signatures and errors are those of `_native.pyx`; each function keeps the dtype of its inputs.
+It is the oracle of every kernel test.
+Names, signatures and errors are those of `_native.pyx`; each function keeps the dtype of its inputs.
 """
 
 import numpy as np
@@ -145,6 +145,8 @@ def concatenate(parts, axis):
 
 
 def take(x, index):
+    if not x.ndim:
+        raise ValueError("take: a 0-d array has no rows")
     _check_index("take", x, index)
     return x[index]
 

@@ -1,7 +1,7 @@
 """The kernel backends that rules can be run on, by name: one set of functions, two implementations.
 
     native      the C kernels (`_native.pyx`): eager work
-    reference   plain numpy (`_reference.py`): the oracle of the tests, and float64 analysis of a float32 graph
+    reference   plain numpy (`_reference.py`): the oracle of the tests
 
 A backend is anything with these functions; another one may wrap them, to record calls as they happen, for instance.
 """

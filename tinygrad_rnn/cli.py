@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,15 +15,20 @@ from .experiment import Text, build, examine, read_text, train
 from .nn.init import INITS
 from .nn.layers import NONLINEARITIES
 from .report import picture, text
+from .report.files import check_writable, replace_file
 
 DRAWS = 40  # untied MLPs (and fresh RNNs) in a band
 
 
 def _count(least: int):
     def parse(value: str) -> int:
-        if not value.lstrip("+-").isdigit() or int(value) < least:
+        try:
+            number = int(value)
+        except ValueError:
+            number = least - 1
+        if number < least:
             raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, got {value!r}")
-        return int(value)
+        return number
 
     return parse
 
@@ -40,10 +44,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--hidden", type=_count(1), default=128, metavar="H", help="width of the RNN (default %(default)s)")
     p.add_argument("--layers", type=_count(1), default=1, metavar="L", help="stacked layers (default %(default)s)")
     p.add_argument("--steps", type=_count(2), default=50, metavar="T", help="characters to unroll (default %(default)s)")
-    p.add_argument("--nonlinearity", choices=list(NONLINEARITIES), default="tanh", help="default %(default)s")
+    p.add_argument("--nonlinearity", choices=list(NONLINEARITIES), default="tanh", help="of the RNN (default %(default)s)")
     p.add_argument("--init", choices=list(INITS), default="default", help="recurrent weights; default: PyTorch's")
     p.add_argument("--updates", type=_count(0), default=400, metavar="N", help="training updates (default %(default)s)")
-    p.add_argument("--seed", type=_count(0), default=0, metavar="S", help="default %(default)s")
+    p.add_argument("--seed", type=_count(0), default=0, metavar="S", help="of weights, windows and draws (default %(default)s)")
     p.add_argument("--out", default="gradient_by_lag.png", metavar="FILE", help="picture to write (default %(default)s)")
     p.add_argument("--json", metavar="FILE", help="write every number there too")
     p.add_argument("--version", action="version", version=f"tinygrad-rnn {__version__} ({build_info()['isa']} kernels)")
@@ -57,14 +61,21 @@ def main(argv: list[str] | None = None) -> int:
         # what can be wrong with the input is found here, before a minute of training, and any later error is a bug to see
         corpus = Text.of(read_text(arguments.text), arguments.steps)
         can_draw = _can_draw()
-        for path in [arguments.out] * can_draw + [arguments.json] * bool(arguments.json):
-            _check_writable(path)
+        outputs = [arguments.out] * can_draw + [arguments.json] * (arguments.json is not None)
+        for path in outputs:
+            check_writable(path)
+        if len({os.path.realpath(path) for path in outputs}) < len(outputs):
+            raise ValueError(f"--out and --json name the same file, {arguments.json}")
         if can_draw:
             _check_format(arguments.out)
     except (ValueError, OSError) as error:
         return _refuse(error)
     try:
         _run(arguments, corpus, can_draw)
+    except BrokenPipeError:
+        # whoever read our output has gone (| head): nothing to tell, and nobody to tell it to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         return _refuse(error)
     except KeyboardInterrupt:
@@ -89,6 +100,7 @@ def _run(a: argparse.Namespace, corpus: Text, can_draw: bool) -> None:
     # both examinations look at the same windows
     look = {"steps": a.steps, "seed": a.seed + 1, "draws": DRAWS}
     sections = [("Before training", examine(model, corpus, fresh=True, **look))]
+    print(text.wrapped([text.LEGEND], hang="  ") + "\n")
     print(text.findings(*sections[0]), flush=True)
     if a.updates:
         losses = _train_with_bar(model, corpus, a)
@@ -104,7 +116,7 @@ def _run(a: argparse.Namespace, corpus: Text, can_draw: bool) -> None:
         print(f"Picture: {a.out}")
     else:
         print("No picture: matplotlib is not installed (pip install 'tinygrad-rnn[report]').")
-    if a.json:
+    if a.json is not None:
         _write_json(a, sections)
         print(f"Numbers: {a.json}")
     print(f"{time.perf_counter() - started:.1f} s")
@@ -132,20 +144,6 @@ def _can_draw() -> bool:
     return True
 
 
-def _check_writable(path: str) -> None:
-    """Raise OSError now rather than after a minute of training; leaves what is there untouched."""
-    target = Path(path)
-    if target.is_dir():
-        raise IsADirectoryError(21, "is a directory", path)
-    try:
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write there: {os.strerror(error.errno or 0)}", path) from None
-    if target.exists() and not os.access(target, os.W_OK):
-        raise PermissionError(13, "exists and is read-only", path)
-
-
 def _check_format(path: str) -> None:
     from matplotlib.backend_bases import FigureCanvasBase
 
@@ -161,10 +159,12 @@ def _write_json(a: argparse.Namespace, sections) -> None:
         "build": build_info(),
         **{name: text.as_json(f) for name, f in zip(("before", "after"), (f for _, f in sections), strict=False)},
     }
-    scratch = f"{a.json}.part"
-    with open(scratch, "w", encoding="utf-8") as file:
-        json.dump(numbers, file, indent=1, allow_nan=False)
-    os.replace(scratch, a.json)
+
+    def write(name: str) -> None:
+        with open(name, "w", encoding="utf-8") as file:
+            json.dump(numbers, file, indent=1, allow_nan=False)
+
+    replace_file(a.json, write)
 
 
 if __name__ == "__main__":

@@ -11,18 +11,14 @@ from . import ops
 from .ops import ShapeError
 from .ops.op import normal_axis
 from .tape import record
-from .tensor import Tensor, lift
+from .tensor import Tensor, as_tensor, lift
 
 Reduction = Literal["mean", "sum", "none"]
 Axis = int | tuple[int, ...] | None
 
 
-def _tensor(x: Any) -> Tensor:
-    return x if isinstance(x, Tensor) else Tensor(x)
-
-
 def _pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
-    like = x if isinstance(x, Tensor) else _tensor(y)
+    like = x if isinstance(x, Tensor) else as_tensor(y)
     return lift(x, like), lift(y, like)
 
 
@@ -53,37 +49,37 @@ def pow(x: Any, y: Any) -> Tensor:
 
 def neg(x: Any) -> Tensor:
     """-x"""
-    return record(Tensor, ops.neg, (_tensor(x),))
+    return record(Tensor, ops.neg, (as_tensor(x),))
 
 
 def exp(x: Any) -> Tensor:
     """e ** x"""
-    return record(Tensor, ops.exp, (_tensor(x),))
+    return record(Tensor, ops.exp, (as_tensor(x),))
 
 
 def log(x: Any) -> Tensor:
     """Natural logarithm."""
-    return record(Tensor, ops.log, (_tensor(x),))
+    return record(Tensor, ops.log, (as_tensor(x),))
 
 
 def sqrt(x: Any) -> Tensor:
     """Square root."""
-    return record(Tensor, ops.sqrt, (_tensor(x),))
+    return record(Tensor, ops.sqrt, (as_tensor(x),))
 
 
 def tanh(x: Any) -> Tensor:
     """Hyperbolic tangent. Its derivative 4e / (1 + e)^2, e = exp(-2|x|), is computed from x and right in saturation."""
-    return record(Tensor, ops.tanh, (_tensor(x),))
+    return record(Tensor, ops.tanh, (as_tensor(x),))
 
 
 def sigmoid(x: Any) -> Tensor:
     """1 / (1 + exp(-x)), with a derivative that is right in saturation."""
-    return record(Tensor, ops.sigmoid, (_tensor(x),))
+    return record(Tensor, ops.sigmoid, (as_tensor(x),))
 
 
 def relu(x: Any) -> Tensor:
     """max(x, 0); the derivative at 0 is 0."""
-    return record(Tensor, ops.relu, (_tensor(x),))
+    return record(Tensor, ops.relu, (as_tensor(x),))
 
 
 def matmul(x: Any, y: Any) -> Tensor:
@@ -99,27 +95,27 @@ def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Sum over an axis, several, or all."""
-    return _tensor(x).sum(axis, keepdims)
+    return as_tensor(x).sum(axis, keepdims)
 
 
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Mean over an axis, several, or all."""
-    return _tensor(x).mean(axis, keepdims)
+    return as_tensor(x).mean(axis, keepdims)
 
 
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Maximum over an axis, several, or all; ties share the gradient evenly."""
-    return _tensor(x).max(axis, keepdims)
+    return as_tensor(x).max(axis, keepdims)
 
 
 def reshape(x: Any, shape: Sequence[int]) -> Tensor:
     """Another shape of the same size; one entry may be -1."""
-    return _tensor(x).reshape(tuple(shape))
+    return as_tensor(x).reshape(tuple(shape))
 
 
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
     """Permuted axes; reversed by default."""
-    return _tensor(x).transpose(*(() if axes is None else axes))
+    return as_tensor(x).transpose(*(() if axes is None else axes))
 
 
 def concatenate(parts: Sequence[Any], axis: int = 0) -> Tensor:
@@ -135,7 +131,7 @@ def stack(parts: Sequence[Any], axis: int = 0) -> Tensor:
 
 
 def _tensors(name: str, parts: Sequence[Any]) -> tuple[Tensor, ...]:
-    tensors = tuple(_tensor(p) for p in parts)
+    tensors = tuple(as_tensor(p) for p in parts)
     if not tensors:
         raise ShapeError(f"{name}: nothing to join; expected at least one tensor")
     return tensors
@@ -143,13 +139,13 @@ def _tensors(name: str, parts: Sequence[Any]) -> tuple[Tensor, ...]:
 
 def softmax(x: Any, axis: int = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along the axis."""
-    x = _tensor(x)
+    x = as_tensor(x)
     return record(Tensor, ops.softmax, (x,), {"axis": normal_axis("softmax", x.shape, axis)})
 
 
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """x - log(sum(exp(x))) along the axis."""
-    x = _tensor(x)
+    x = as_tensor(x)
     return record(Tensor, ops.log_softmax, (x,), {"axis": normal_axis("log_softmax", x.shape, axis)})
 
 
@@ -161,7 +157,7 @@ def cross_entropy(x: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
     reduction  "mean" over all targets, "sum", or "none"
     """
     return record(
-        Tensor, ops.cross_entropy, (_tensor(x),), {"target": _integers("cross_entropy", target), "reduction": reduction}
+        Tensor, ops.cross_entropy, (as_tensor(x),), {"target": _integers("cross_entropy", target), "reduction": reduction}
     )
 
 
@@ -172,14 +168,14 @@ def mse_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
 
 def embedding(weight: Tensor, index: Any) -> Tensor:
     """Rows of weight(V, D): index(...) of integers in 0..V - 1 -> (..., D)"""
-    return record(Tensor, ops.embedding, (_tensor(weight),), {"index": _integers("embedding", index)})
+    return record(Tensor, ops.embedding, (as_tensor(weight),), {"index": _integers("embedding", index)})
 
 
 def _integers(name: str, x: Any) -> np.ndarray:
     array = np.asarray(x)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"{name}: expected integers, got {array.dtype}")
-    return np.ascontiguousarray(array, np.int64).reshape(array.shape)
+    return np.array(array, np.int64, order="C")  # a copy: the backward pass needs what the forward pass saw
 
 
 __all__ = [

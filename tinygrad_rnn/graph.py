@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .backends import BACKENDS
 from .ops import Op
 from .tape import Address, Node
 
@@ -98,6 +99,9 @@ class NodeView:
         return f"{what}{named} [{self.address}]" if any(a is not None for a in self.address) else f"{what}{named}"
 
     def __repr__(self) -> str:
+        return f"<{self.label} {self.shape}>"
+
+    def __str__(self) -> str:
         lines = [f"{self.label}  {self.value.dtype} {self.shape}"]
         lines.append(f"  value   {_numbers(self.value)}")
         lines.append(f"  grad    {_numbers(self.grad) if self.grad is not None else 'none'}")
@@ -121,6 +125,9 @@ class Nodes(list):
     def grad(self) -> np.ndarray:
         return self._stacked("grad")
 
+    def __getitem__(self, i: Any) -> Any:
+        return Nodes(super().__getitem__(i)) if isinstance(i, slice) else super().__getitem__(i)
+
     def _stacked(self, what: str) -> np.ndarray:
         arrays = [getattr(n, what) for n in self]
         missing = [n.label for n, a in zip(self, arrays, strict=True) if a is None]
@@ -132,6 +139,13 @@ class Nodes(list):
 
     def __repr__(self) -> str:
         return "\n".join([f"{len(self)} nodes"] + [f"  {n.label}  {n.shape}" for n in self[:12]] + ["  ..."] * (len(self) > 12))
+
+
+def owner(array: np.ndarray) -> np.ndarray:
+    """The array whose memory this one views; itself where it has its own."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 class Graph:
@@ -149,6 +163,7 @@ class Graph:
     inputs_of   positions of the inputs; outputs_of: of the nodes made from it
     values, grads, addresses, roles
     names       by position, of parameters and inputs; root: the position of the loss
+    cut         positions that were recorded where gradients were off: no signal passes behind them
     """
 
     def __init__(
@@ -156,47 +171,58 @@ class Graph:
         tape_nodes: Iterable[Node],
         root: Node,
         cotangents: Mapping[int, np.ndarray],
-        parameters: Mapping[str, Node],
-        inputs: Mapping[str, Node],
+        parameter_names: Mapping[int, str],
+        input_names: Mapping[int, str],
     ) -> None:
         self.records: list[Node] = []
         self.ops: list[Op | None] = []
         self.inputs_of: list[tuple[int, ...]] = []
-        self.values: list[np.ndarray] = []
-        self._position: dict[int, int] = {}
-        leaf_names = {n.index: (name, "parameter") for name, n in parameters.items()}
-        leaf_names.update({n.index: (name, "input") for name, n in inputs.items()})
-        self.names: dict[int, str] = {}
         self.roles: list[str] = []
+        self.names: dict[int, str] = {}
+        self._position: dict[int, int] = {}
 
         def place(node: Node, inputs: tuple[int, ...], role: str) -> None:
             self._position[node.index] = len(self.records)
             self.records.append(node)
             self.ops.append(node.op if role == "op" else None)
             self.inputs_of.append(inputs)
-            self.values.append(node.value)
             self.roles.append(role)
+
+        def place_leaf(x: Node) -> None:
+            role = "input" if x.index in input_names else "parameter" if x.requires_grad else "constant"
+            if role != "constant":
+                given = input_names.get(x.index) or parameter_names.get(x.index) or x.name or "parameter"
+                same = sum(n == given or n.startswith(f"{given}#") for n in self.names.values())
+                self.names[len(self.records)] = f"{given}#{same + 1}" if same else given
+            place(x, (), role)
 
         for node in tape_nodes:
             for x in node.inputs:
                 if x.index not in self._position:
-                    name, role = leaf_names.get(x.index, (None, "constant"))
-                    place(x, (), role)
-                    if name:
-                        self.names[len(self.roles) - 1] = name
+                    place_leaf(x)
             place(node, tuple(self._position[x.index] for x in node.inputs), "op")
+        if root.index not in self._position:
+            place_leaf(root)
+        self.root = self._position[root.index]
         self.outputs_of: list[list[int]] = [[] for _ in self.inputs_of]
         for i, of_one in enumerate(self.inputs_of):
             for j in dict.fromkeys(of_one):
                 self.outputs_of[j].append(i)
+        self.values = self._snapshot()
         self.grads = [cotangents.get(n.index) for n in self.records]
         self.addresses = [n.address for n in self.records]
         for i, role in enumerate(self.roles):
             if role == "parameter":  # a parameter belongs to a layer if all its uses do, and to no time step
                 layers = {self.addresses[j].layer for j in self.outputs_of[i]}
                 self.addresses[i] = Address(layers.pop() if len(layers) == 1 else None, None)
-        self.root = self._position[root.index]
+        # where gradients were switched off (no_grad), no signal passes
+        self.cut = {i for i, n in enumerate(self.records) if self.ops[i] and True in n.needs and not n.requires_grad}
         self._last = Address(*(max((c for a in self.addresses if (c := a[i]) is not None), default=-1) for i in range(2)))
+
+    def _snapshot(self) -> list[np.ndarray]:
+        """The values; those that live in a leaf's memory, which training writes to, as copies."""
+        leaves = {id(owner(n.value)) for n, op in zip(self.records, self.ops, strict=True) if op is None}
+        return [n.value.copy() if id(owner(n.value)) in leaves else n.value for n in self.records]
 
     # ---- nodes
 
@@ -249,6 +275,9 @@ class Graph:
         layer, t, what = key + (slice(None),) * (3 - len(key))
         if not (what == slice(None) or isinstance(what, str)):
             raise KeyError(f"graph[layer, t, what]: `what` is the name of an op or a node, got {what!r}")
+        for k in (layer, t):
+            if not (k is None or isinstance(k, slice) or hasattr(k, "__index__")):
+                raise KeyError(f"graph[layer, t, what]: layer and t are integers, slices or None, got {k!r}")
         matches = (self._matcher(layer, self._last.layer), self._matcher(t, self._last.t))
         found = Nodes(
             NodeView(self, i)
@@ -320,8 +349,8 @@ class Graph:
 
     def paths(self, of: Any, wrt: Any, through: tuple[str, ...] = ("linear", "matmul")) -> Paths:
         """The paths that a gradient of `of` takes to `wrt`: how many there are, and how many ops of `through` the longest
-        and the shortest cross (matrix products unless told otherwise). An index into a stack is a path from the entry that
-        it reads, not from the others."""
+        and the shortest cross (matrix products unless told otherwise). An index into a stack is a path from the
+        entries that it reads, not from the others."""
         end, start = self.view(of).position, self.view(wrt).position
         inputs = [self._read(i) for i in range(end + 1)]
         count: dict[int, int] = {start: 1}
@@ -347,14 +376,21 @@ class Graph:
         return Paths(count[end], longest[end][0], shortest[end], Nodes(NodeView(self, i) for i in reversed(walk)))
 
     def _read(self, i: int) -> tuple[int, ...]:
-        """The inputs that node i reads from: for an integer index into a stack, the one entry."""
-        op, inputs = self.ops[i], self.inputs_of[i]
-        if op is not None and op.name == "index":
-            stacked, first = self.ops[inputs[0]], self.records[i].params["index"][0]
-            in_front = stacked is not None and stacked.name == "stack" and self.records[inputs[0]].params["axis"] == 0
-            if in_front and isinstance(first, int):
-                return (self.inputs_of[inputs[0]][first],)
-        return inputs
+        """The inputs that node i reads from: where it indexes a stack, the entries that it picks, not the stack."""
+        if NodeView(self, i).op not in ("index", "take"):
+            return self.inputs_of[i]
+        k, at = BACKENDS["native"], i
+        g: Any = np.ones(self.values[i].shape)
+        while self.kind(at) == "view" or at == i:
+            node = self.records[at]
+            (g,) = node.op.vjp(k, g, *node.residuals, needs=(True,), **node.params)  # type: ignore[union-attr, misc]
+            (at,) = self.inputs_of[at]
+        if NodeView(self, at).op not in ("stack", "concatenate"):
+            return self.inputs_of[i]
+        # sums of ones: a part is read exactly where its share of them is not 0
+        node = self.records[at]
+        parts = node.op.vjp(k, g, *node.residuals, needs=(True,) * len(node.inputs), **node.params)  # type: ignore[union-attr, misc]
+        return tuple(j for j, part in zip(self.inputs_of[at], parts, strict=True) if part.any())
 
     # ---- printing
 
@@ -407,7 +443,8 @@ def _reach(start: Iterable[int], edges: list[Any], stop: Iterable[int]) -> set[i
 
 @dataclass(frozen=True)
 class Paths:
-    """count: number of distinct paths; longest, shortest: ops crossed; nodes: those of one longest path."""
+    """count: number of distinct paths; longest, shortest: ops crossed (matrix products unless `through` said otherwise);
+    nodes: those of one longest path."""
 
     count: int
     longest: int
@@ -424,7 +461,7 @@ class SameGraph:
 
     identical         same ops with the same static keywords and shapes, joined in the same way
     difference        the first place, in order of recording, where they differ; None if they do not
-    nodes, edges      the counts, (a, b); parameters are counted apart because one tied parameter may stand for many
+    nodes, edges      the counts, (a, b); without the parameters, because one tied parameter may stand for many
     parameters        for each parameter of a, the parameters of b in its places (several if b is not tied)
     addresses_agree   whether joined nodes also have the same (layer, t)
     value_difference  largest absolute difference over the values of all joined nodes
@@ -467,6 +504,11 @@ def same_graph(a: Graph, b: Graph) -> SameGraph:
     no names and no addresses and takes time linear in their size: two nodes are joined if they are used in the same place,
     and agree if op, static keywords, shape, dtype and number of inputs do. Joined nodes must correspond one to one, except
     parameters: one of `a` may stand where `b` has several (tied against untied)."""
+    for g in (a, b):
+        if not isinstance(g, Graph):
+            raise TypeError(
+                f"same_graph compares two traces, got {type(g).__name__}; pass what tr.trace(model, x, loss=...) returns"
+            )
     ends = tuple([i for i in range(len(g)) if g.roles[i] == "op" and not g.outputs_of[i]] for g in (a, b))
     counts = tuple(sum(r != "parameter" for r in g.roles) for g in (a, b))
     edges = tuple(sum(map(len, g.inputs_of)) for g in (a, b))

@@ -72,6 +72,7 @@ class Node:
     index          position in time; inputs always have smaller ones
     address        where it was recorded
     name           an optional label, "h" or "weight_hh_l0"
+    kept           recorded on a `Tape`: a backward pass leaves its residuals
     """
 
     __slots__ = (
@@ -86,6 +87,7 @@ class Node:
         "index",
         "address",
         "name",
+        "kept",
         "__weakref__",
     )
 
@@ -100,6 +102,7 @@ class Node:
     index: int
     address: Address
     name: str | None
+    kept: bool
 
     def __init__(self, value: np.ndarray, requires_grad: bool = False, name: str | None = None) -> None:
         self.value = value
@@ -113,6 +116,20 @@ class Node:
         self.index = _next_index()
         self.address = NOWHERE
         self.name = name
+        self.kept = False
+
+    def __reduce__(self) -> tuple:
+        # a copy is another node: it needs an index of its own, which is what the walk knows nodes by
+        if self.op is not None:
+            raise TypeError(f"only leaves can be copied or pickled, not the result of {self.op.name!r}; use .detach() first")
+        return _restored, (type(self), self.value, self.grad, self.requires_grad, self.name)
+
+
+def _restored(cls: type[Node], value: np.ndarray, grad: np.ndarray | None, requires_grad: bool, name: str | None) -> Node:
+    node = _new(cls)
+    Node.__init__(node, value, requires_grad, name)
+    node.grad = grad
+    return node
 
 
 def record(cls: type[Node], op: Op, inputs: tuple[Node, ...], params: dict[str, Any] = _NO_PARAMS) -> Any:
@@ -144,6 +161,7 @@ def record(cls: type[Node], op: Op, inputs: tuple[Node, ...], params: dict[str, 
     node.address = context.address
     node.requires_grad = wanted = wanted and context.grad_enabled
     tape = context.tape
+    node.kept = tape is not None
     if wanted or tape is not None:
         node.op = op
         node.inputs = inputs
@@ -169,8 +187,8 @@ def _explained(error: Exception, op: Op, inputs: tuple[Node, ...], params: dict[
         )
     try:
         op.shape(*[x.value.shape for x in inputs], **params)
-    except ShapeError as reason:
-        return ShapeError(f"{reason}{place}")
+    except (ValueError, IndexError) as reason:
+        return type(reason)(f"{reason}{place}")
     message = str(error) if str(error).startswith(f"{op.name}:") else f"{op.name}: {error}"
     return type(error)(f"{message}; got {given}{place}")
 
@@ -231,7 +249,7 @@ def sweep(
                 else:
                     cotangents[j] = k.add(have, gx)
                     owned.add(j)
-        if not retain:
+        if not (retain or node.kept):
             node.residuals = None
             node.inputs = ()
     return nodes, cotangents
@@ -240,7 +258,7 @@ def sweep(
 def backward(root: Node, cotangent: np.ndarray | None = None, retain_graph: bool = False) -> None:
     """Add d(root)/d(leaf) to `.grad` of every leaf that requires it; on a `Tape`, set `.grad` of every node."""
     tape = _local.context.tape
-    nodes, cotangents = sweep(root, checked_seed(root, cotangent), retain_graph or tape is not None, tape is not None)
+    nodes, cotangents = sweep(root, checked_seed(root, cotangent), retain_graph, tape is not None)
     k = _local.context.backend
     for i, leaf in nodes.items():
         g = cotangents[i]
@@ -261,7 +279,7 @@ def checked_seed(root: Node, cotangent: Any) -> np.ndarray:
                 f"backward: the value has shape {root.value.shape}; only a scalar needs no cotangent, so pass one of that shape"
             )
         return np.ones(root.value.shape, root.value.dtype)
-    seed = np.asarray(cotangent)
+    seed = np.asarray(cotangent, root.value.dtype if isinstance(cotangent, (int, float)) else None)
     if seed.shape != root.value.shape:
         raise ShapeError(f"backward: expected a cotangent of shape {root.value.shape}, got {seed.shape}")
     if seed.dtype != root.value.dtype:

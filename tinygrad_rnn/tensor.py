@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable, Iterator
+from operator import index as as_int
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,6 @@ class Tensor(Node):
     number takes the dtype of the tensor it meets. Raises TypeError for any other dtype."""
 
     __slots__ = ()
-    __array_priority__ = 1000
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None, name: str | None = None) -> None:
         super().__init__(_as_array(data, dtype), bool(requires_grad), name)
@@ -78,6 +78,9 @@ class Tensor(Node):
 
     def __float__(self) -> float:
         return self.item()
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
 
     def __bool__(self) -> bool:
         if self.value.size != 1:
@@ -160,7 +163,29 @@ class Tensor(Node):
             positions = np.arange(self.value.size, dtype=np.int64).reshape(self.shape)[index]
         except IndexError as error:
             raise IndexError(f"index: {error}; shape {self.shape}") from None
-        return record(Tensor, ops.take, (self,), {"positions": positions})
+        return record(Tensor, ops.take, (self,), {"positions": np.asarray(positions)})
+
+    # ---- comparisons: numpy arrays of booleans, which nothing is recorded of
+
+    def __eq__(self, other: Any) -> Any:
+        return self.value == np.asarray(other)
+
+    def __ne__(self, other: Any) -> Any:
+        return self.value != np.asarray(other)
+
+    def __lt__(self, other: Any) -> Any:
+        return self.value < np.asarray(other)
+
+    def __le__(self, other: Any) -> Any:
+        return self.value <= np.asarray(other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self.value > np.asarray(other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self.value >= np.asarray(other)
+
+    __hash__ = object.__hash__
 
     # ---- methods, as numpy's and PyTorch's
 
@@ -195,21 +220,20 @@ class Tensor(Node):
     def reshape(self, *shape: Any) -> Tensor:
         """Another shape of the same size; one entry may be -1."""
         sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-        return record(Tensor, ops.reshape, (self,), {"shape": _resolved(self.shape, tuple(map(int, sizes)))})
+        return record(Tensor, ops.reshape, (self,), {"shape": _resolved(self.shape, tuple(map(as_int, sizes)))})
 
     def transpose(self, *axes: Any) -> Tensor:
         """Permuted axes; reversed when none are given."""
         order = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
         order = tuple(range(self.ndim))[::-1] if not order or order == (None,) else order
-        if any(not -self.ndim <= a < self.ndim for a in order):
+        if any(not -self.ndim <= as_int(a) < self.ndim for a in order):
             raise ShapeError(f"transpose: axes {tuple(order)} do not fit shape {self.shape}")
-        return record(Tensor, ops.transpose, (self,), {"axes": tuple(int(a) % self.ndim for a in order)})
+        return record(Tensor, ops.transpose, (self,), {"axes": tuple(as_int(a) % self.ndim for a in order)})
 
     # ---- numpy's protocols
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        value = self.value if dtype is None or np.dtype(dtype) == self.dtype else self.value.astype(dtype)
-        return value.copy() if copy and value is self.value else value
+        return np.array(self.value, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Tensor:
         op = _UFUNCS.get(ufunc)
@@ -252,6 +276,11 @@ def _binary(op: ops.Op, x: Tensor, other: Any, swapped: bool = False) -> Tensor:
     return record(Tensor, op, (other, x) if swapped else (x, other))
 
 
+def as_tensor(x: Any) -> Tensor:
+    """x itself if it is a tensor, else a tensor of it."""
+    return x if isinstance(x, Tensor) else Tensor(x)
+
+
 def lift(x: Any, like: Tensor) -> Tensor:
     """x as a tensor to compute with `like`: a number takes its dtype, an array keeps its own."""
     if isinstance(x, Tensor):
@@ -266,10 +295,12 @@ def _as_array(data: Any, dtype: Any) -> np.ndarray:
         raise TypeError(f"Tensor: expected dtype float32 or float64, got {np.dtype(dtype)}")
     if isinstance(data, Tensor):
         data = data.value
+    entries = list(_entries(data))
+    if any(isinstance(x, Tensor) for x in entries):
+        raise TypeError("Tensor: a list of tensors would be cut off from its graph; join them with stack or concatenate")
     array = np.asarray(data)
-    keeps = isinstance(data, (np.ndarray, np.generic)) or (
-        isinstance(data, (list, tuple)) and any(isinstance(x, (np.ndarray, np.generic)) for x in data)
-    )
+    # what comes from numpy has a dtype of its own; plain numbers have none
+    keeps = any(isinstance(x, (np.ndarray, np.generic)) for x in entries)
     if dtype is None and not keeps and array.dtype.kind in "fiub":
         dtype = np.float32
     if dtype is None and array.dtype.newbyteorder("=") not in DTYPES:
@@ -285,12 +316,25 @@ def _as_array(data: Any, dtype: Any) -> np.ndarray:
     return array
 
 
+def _entries(data: Any) -> Iterator[Any]:
+    """What nested lists and tuples hold; anything else is its own only entry."""
+    todo = [data]
+    while todo:
+        x = todo.pop()
+        if isinstance(x, (list, tuple)):
+            todo.extend(x)
+        else:
+            yield x
+
+
 def _axis(axis: Any) -> Any:
     return tuple(axis) if isinstance(axis, list) else axis
 
 
 def _resolved(old: tuple[int, ...], new: tuple[int, ...]) -> tuple[int, ...]:
     """`new` with its -1 replaced."""
+    if min(new, default=0) < -1:
+        raise ShapeError(f"reshape: {new} has a negative length; only -1 stands for what is left")
     if -1 not in new:
         return new
     known = -int(np.prod(new, dtype=np.int64))

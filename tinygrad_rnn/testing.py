@@ -16,7 +16,8 @@ def check_grads(
     """Compare the gradient of `fn` with a numerical derivative, for every input, and raise AssertionError where they differ.
 
     fn       a function of tensors that returns a tensor, or a tuple of them; it must compute the same every time
-    inputs   arrays or tensors; checked in float64, where `fn` must be smooth (no tie of a maximum, no kink)
+    inputs   arrays or tensors; checked in float64 (a layer inside `fn` needs dtype="float64" too), where `fn` must be smooth:
+             no tie of a maximum, no kink
     rtol     allowed difference relative to the larger of the two, plus `atol`
     step     of the numerical derivative, relative to the size of the input
 
@@ -56,4 +57,7 @@ def check_grads(
 
 
 def _outputs(y: Any) -> list[Tensor]:
-    return [y] if isinstance(y, Tensor) else list(y)
+    outputs = [y] if isinstance(y, Tensor) else list(y) if isinstance(y, (tuple, list)) else []
+    if not outputs or not all(isinstance(o, Tensor) for o in outputs):
+        raise TypeError(f"check_grads: fn must return a tensor or a tuple of them, got {type(y).__name__}")
+    return outputs

@@ -12,6 +12,7 @@ from .pullback import Cotangents, pull
 from .states import Axis, States, batch_rows, find_states, row_norms
 
 PARTS = {"activation": "saturation", "weights": "weights"}  # by the kind of an op; every other kind is "other"
+PART_NAMES = ("saturation", "weights", "other")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +29,9 @@ class Gain:
     rows        (n + 1, B) log |dL/dh| of every sequence of the batch
 
     saturation + weights + other = the change of log_norm, to rounding: the parts telescope. Means are of logarithms, over
-    the sequences whose signal is not zero; `silent` is the share of the others. The signal is scaled to norm 1 after every
-    step, in float64, so it underflows nowhere."""
+    the sequences whose signal lives to the end; `silent` is the share of those whose signal becomes exactly 0 on the way.
+    Sequences that the loss does not reach at lag 0 have -inf in `rows` and are left out. The signal is scaled to norm 1 after
+    every step, in float64, so it underflows nowhere. Where the nodes on the way have no batch axis, B is 1."""
 
     axis: Axis
     lags: np.ndarray
@@ -60,6 +62,8 @@ class Gain:
         return log(2) / abs(self.rate) if self.rate else float("inf")
 
     def __repr__(self) -> str:
+        if not np.isfinite(self.total):
+            return f"<Gain over {len(self.lags) - 1} steps of {self.axis}: {self.total} nats>"
         way = "halves" if self.rate < 0 else "doubles"
         return (
             f"<Gain over {len(self.lags) - 1} steps of {self.axis}: {self.total:+.2f} nats "
@@ -69,22 +73,24 @@ class Gain:
 
 
 def gain(graph: Graph, of: int | None = None, axis: Axis | None = None, states: States | None = None) -> Gain:
-    """Follow the cotangent of node `of` (the loss unless given) from the states of the last step to those of the first.
+    """Follow the cotangent of node `of` (the loss unless given) from the states of the last step that it reaches to those of
+    the first.
 
-    Only what passes through the last step's states is followed: losses injected on the way are left out, so this is
-    d(of)/dh of one output however many the loss sums. Raises ValueError where there are no two steps."""
+    Only what passes through that step's states is followed: losses injected on the way are left out, so this is d(of)/dh of
+    one output however many the loss sums. Raises ValueError where there are no two steps."""
     states = find_states(graph, axis) if states is None else states
     of = graph.root if of is None else of
-    # a loss of an earlier step starts there
-    reached = graph.ancestors([of])
-    usable = [c for c in range(len(states)) if set(states.at[c]) & reached]
-    if len(usable) < 2:
+    # what reaches each step's states directly, not through those of a later step: the signal starts at the last of them
+    direct = pull(graph, {of: np.ones(graph.values[of].shape)}, [i for at in states.at for i in at])
+    starts = [c for c, at in enumerate(states.at) if any(i in direct and direct[i].any() for i in at)]
+    if not starts:  # nothing to follow: say so at the step that it could have started from
+        starts = [c for c, at in enumerate(states.at) if any(i in direct for i in at)]
+    last = starts[-1] if starts else 0
+    if last == 0:
         raise ValueError("the gain along steps needs at least two steps that the loss depends on")
-    last = usable[-1]
-    involved = graph.between(states.at[last], states.at[0])
-    rows = batch_rows(graph, involved)
-    signal = pull(graph, {of: np.ones(graph.values[of].shape)}, states.at[last])
-    norms = row_norms([signal[i] for i in states.at[last] if i in signal], rows)
+    rows = batch_rows(graph, states, last)
+    signal = {i: direct[i] for i in states.at[last] if i in direct}
+    norms = row_norms(list(signal.values()), rows)
     with np.errstate(divide="ignore"):
         trail, splits = [np.log(norms)], []
     signal = _scaled(signal, norms, rows)
@@ -95,16 +101,17 @@ def gain(graph: Graph, of: int | None = None, axis: Axis | None = None, states: 
         splits.append(parts)
         signal = _scaled(signal, norms, rows)
     log_rows = np.stack(trail)
+    started = np.isfinite(log_rows[0])
     live = np.isfinite(log_rows).all(axis=0)
-    if not live.any():
-        live[:] = True
-    mean = {part: np.array([s[part][live].mean() for s in splits]) for part in ("saturation", "weights", "other")}
+    # where every signal dies, the logarithm of nothing is the answer
+    counted = live if live.any() else started if started.any() else np.ones(rows, bool)
+    mean = {part: np.array([s[part][counted].mean() for s in splits]) for part in PART_NAMES}
     return Gain(
         axis=states.axis,
         lags=np.arange(last + 1),
-        log_norm=log_rows[:, live].mean(axis=1),
+        log_norm=log_rows[:, counted].mean(axis=1),
         rows=log_rows,
-        silent=float(1 - np.isfinite(log_rows).all(axis=0).mean()),
+        silent=float((started & ~live).sum() / max(started.sum(), 1)),
         **mean,
     )
 
@@ -113,7 +120,7 @@ def _step(
     graph: Graph, signal: Cotangents, wrt: tuple[int, ...], rows: int
 ) -> tuple[dict[str, np.ndarray], Cotangents, np.ndarray]:
     """One step back, from norm 1: the parts of the log gain, the new signal, and its row norms."""
-    parts = {part: np.zeros(rows) for part in ("saturation", "weights", "other")}
+    parts = {part: np.zeros(rows) for part in PART_NAMES}
     before = np.ones(rows)
 
     def observe(i: int, frontier: Cotangents) -> None:

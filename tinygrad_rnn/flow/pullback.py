@@ -1,6 +1,6 @@
-"""Cotangents pulled back through part of a recorded graph, in float64, on the reference backend.
+"""Cotangents pulled back through part of a recorded graph, in float64.
 
-The rules are those of the ops themselves; only the backend and the precision differ from the pass that trained."""
+The rules and kernels are those of the ops themselves; only the precision differs from the pass that trained."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ Cotangents = dict[int, np.ndarray]
 
 
 def vjp(graph: Graph, i: int, g: np.ndarray, needs: tuple[bool, ...], exactly: bool = True) -> tuple:
-    """Cotangents of the inputs of node i, None where not needed; in float64 on the reference backend, or, not `exactly`, by
-    the very kernels that made the gradient."""
+    """Cotangents of the inputs of node i, None where not needed; in float64, or, not `exactly`, in the precision
+    that made the gradient."""
     op, node = graph.ops[i], graph.records[i]
     if op is None or node.residuals is None:
         raise ValueError(f"{NodeView(graph, i).label} has no rule to pull a cotangent back with")
-    if not exactly:
-        return op.vjp(BACKENDS["native"], g, *node.residuals, needs=needs, **node.params)
-    return op.vjp(BACKENDS["reference"], g, *map(_in_float64, node.residuals), needs=needs, **node.params)
+    residuals = map(_in_float64, node.residuals) if exactly else node.residuals
+    return op.vjp(BACKENDS["native"], g, *residuals, needs=needs, **node.params)
 
 
 def _in_float64(residual: Any) -> Any:
@@ -39,11 +38,11 @@ def pull(
     The walk does not go behind `wrt`, so each of them counts as independent of the others. observe(i, frontier), if given,
     is called before the first node (with i = -1) and after each node i with all cotangents that are then on their way."""
     stop = set(wrt)
-    on_path = graph.ancestors(seeds, stop) & graph.descendants(stop)
+    on_path = graph.ancestors(seeds, stop | graph.cut) & graph.descendants(stop)
     frontier: Cotangents = {i: g.astype(np.float64) for i, g in seeds.items() if i in on_path}
     if observe:
         observe(-1, frontier)
-    for i in sorted(on_path - stop, reverse=True):
+    for i in sorted(on_path - stop - graph.cut, reverse=True):
         g = frontier.pop(i, None)
         if g is None:
             continue

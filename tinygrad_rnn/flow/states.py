@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from ..graph import Graph, NodeView
+from .pullback import pull
 
 Axis = Literal["t", "layer"]
 
@@ -38,7 +39,7 @@ def find_states(graph: Graph, axis: Axis | None = None) -> States:
     if axis is None:
         axis = "t" if graph.steps > 1 else "layer"
     coordinate = [getattr(a, axis) for a in graph.addresses]
-    live = graph.ancestors([graph.root])
+    live = graph.ancestors([graph.root], graph.cut)
     found: dict[int, set[int]] = {}
     for i in sorted(live):
         for j in graph.inputs_of[i]:
@@ -81,11 +82,26 @@ def _parts_played(graph: Graph, live: set[int], coordinate: list[int | None]) ->
     return out
 
 
-def batch_rows(graph: Graph, positions: list[int]) -> int:
-    """Number of rows if all these nodes share a leading batch axis, else 1 (norms are then over whole arrays)."""
-    shapes = [graph.values[i].shape for i in positions]
+def batch_rows(graph: Graph, states: States, last: int) -> int:
+    """Number of sequences whose signals go back side by side from step `last` without touching each other: the length of the
+    leading axis that all nodes on the way share, if rows that start at 0 stay at 0. Otherwise 1, and norms are over whole
+    arrays. (A leading axis may just as well be the features of a column vector.)
+
+    Tried out on the first and the last step of the way, from one half of the rows and from the other."""
+    shapes = [graph.values[i].shape for i in graph.between(states.at[last], states.at[0])]
     sizes = {s[0] if len(s) >= 2 else 0 for s in shapes}
-    return sizes.pop() if len(sizes) == 1 and 0 not in sizes else 1
+    rows = sizes.pop() if len(sizes) == 1 else 0
+    if rows < 2:
+        return 1
+    rng = np.random.default_rng(0)
+    for c in {last, 1}:
+        for start in range(2):
+            seeds = {i: rng.standard_normal(graph.values[i].shape) for i in states.at[c]}
+            for g in seeds.values():
+                g[start::2] = 0
+            if any(g[start::2].any() for g in pull(graph, seeds, states.at[c - 1]).values()):
+                return 1
+    return rows
 
 
 def row_norms(arrays: list[np.ndarray], rows: int) -> np.ndarray:

@@ -18,7 +18,7 @@ class GradTerms:
     steps   (n,) the step of each summand, rising; -1 for uses outside any step
     norms   (n,) Frobenius norms |G_t|, computed without forming G_t where the use is a linear layer
     shares  (n,) <G_t, G> / <G, G>: the part of the gradient that the step contributes; they sum to 1
-    lags    (n,) how many steps before the last one
+    lags    (n,) how many steps before the last one that contributes; -1 for uses outside any step
     total   the gradient itself
 
     len(), iteration, terms[i] and np.asarray(terms) give the summands themselves, (n, *W.shape)."""
@@ -33,7 +33,8 @@ class GradTerms:
 
     @property
     def lags(self) -> np.ndarray:
-        return self.steps.max(initial=0) - self.steps
+        last = self.steps[self.norms > 0].max(initial=-1)
+        return np.where(self.steps < 0, -1, (last if last >= 0 else self.steps.max(initial=0)) - self.steps)
 
     def __len__(self) -> int:
         return len(self.steps)

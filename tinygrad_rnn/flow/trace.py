@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Graph
-from ..tape import Tape, checked_seed, grad_mode, sweep
+from ..graph import Graph, owner
+from ..tape import Node, Tape, checked_seed, grad_mode, sweep
 from ..tensor import ShapeError, Tensor
 from .gain import Gain
 from .gain import gain as gain_of
@@ -32,7 +32,8 @@ class Trace(Graph):
         return grad_terms_of(self, name, axis)
 
     def jacobian(self, of: Any, wrt: Any) -> np.ndarray:
-        """Exact d(of)/d(wrt) in float64, of.shape + wrt.shape; nodes or keys: graph.jacobian((0, -1, "h"), (0, 0, "h")).
+        """Exact d(of)/d(wrt) in float64, of.shape + wrt.shape; nodes or keys: graph.jacobian((0, -1, "h"), (0, 0, "h")). States
+        (B, H) give (B, H, B, H), zero between different sequences: j[b, :, b] is the Jacobian of sequence b.
 
         Zero where `of` does not depend on `wrt`. Costs one pullback for each entry of `of`."""
         return jacobian_of(self, self.view(of).position, self.view(wrt).position)
@@ -59,39 +60,60 @@ def trace(model: Callable[..., Any], *inputs: Any, loss: Callable[..., Tensor] |
     loss     loss(output), or loss(output, target) when a target is given, returning a scalar. Where the model returns a
              tuple, as RNN does, it gets the first entry. May be left out where the output itself is a scalar
 
-    The graph is a snapshot: later training does not change it, and neither the model nor its `.grad` are touched. Raises
-    ShapeError where the loss is not a scalar, RuntimeError where it depends on nothing differentiable."""
-    parameters = dict(model.named_parameters()) if hasattr(model, "named_parameters") else {}
-    leaves = [_leaf(x, "x" if i == 0 else f"x{i}") for i, x in enumerate(inputs)]
-    originals = {name: p.value for name, p in parameters.items()}
-    try:
-        for p in parameters.values():
-            p.value = p.value.copy()
-        with Tape() as tape, grad_mode(True):
-            output = model(*leaves)
-            root = output[0] if isinstance(output, (tuple, list)) and loss is not None else output
-            if loss is not None:
-                root = loss(root) if target is None else loss(root, target)
-            if not isinstance(root, Tensor):
-                raise TypeError(f"trace: the loss must be a Tensor, got {type(root).__name__}")
-            if root.size != 1:
-                raise ShapeError(
-                    f"trace: the loss must be a scalar, got shape {root.shape}; pass loss=, for example "
-                    "loss=lambda output: output[-1].sum()"
-                )
-        _, cotangents = sweep(root, checked_seed(root, None), retain=True, every=True)
-        graph = Trace(tape.nodes, root, cotangents, parameters, {str(x.name): x for x in leaves if isinstance(x, Tensor)})
-    finally:
-        for name, p in parameters.items():
-            p.value = originals[name]
+    The graph is a snapshot: later training does not change it, and neither the model nor its `.grad` are touched. Leaves that
+    want a gradient are parameters, named as the model names them or by their own `name`. Raises ShapeError where the loss is
+    not a scalar, RuntimeError where it depends on nothing differentiable."""
+    names = {p.index: name for name, p in model.named_parameters()} if hasattr(model, "named_parameters") else {}
+    leaves: list[Any] = []
+    for i, x in enumerate(inputs):
+        leaves.append(_leaf(x, f"x{i}" if i else "x", {leaf.name for leaf in leaves if isinstance(leaf, Tensor)}))
+    with Tape() as tape, grad_mode(True):
+        output = model(*leaves)
+        root = output[0] if isinstance(output, (tuple, list)) and loss is not None else output
+        if loss is not None:
+            root = loss(root) if target is None else loss(root, target)
+    if not isinstance(root, Tensor):
+        raise TypeError(
+            f"trace: the loss must be a Tensor, got {type(root).__name__}; pass loss=, for example "
+            "loss=lambda output: output[-1].sum()"
+        )
+    if root.size != 1:
+        raise ShapeError(
+            f"trace: the loss must be a scalar, got shape {root.shape}; pass loss=, for example "
+            "loss=lambda output: output[-1].sum()"
+        )
+    if root.op is not None and not root.kept:
+        raise ValueError(
+            "trace: the loss was computed before the trace began; compute it inside the model or the loss function"
+        )
+    _, cotangents = sweep(root, checked_seed(root, None), retain=True, every=True)
+    _detach_from_leaves(tape.nodes)
+    graph = Trace(tape.nodes, root, cotangents, names, {x.index: str(x.name) for x in leaves if isinstance(x, Tensor)})
     graph.output = output
     return graph
 
 
-def _leaf(x: Any, name: str) -> Any:
-    """A copy of a floating input as a leaf that wants a gradient; anything else as it is."""
+def _detach_from_leaves(nodes: list[Node]) -> None:
+    """Give what the nodes saved for their vjp copies of the leaves' memory, so that training in place leaves the graph as it
+    was. (Their values are copied by the graph.)"""
+    leaves = {id(owner(x.value)) for node in nodes for x in node.inputs if not x.kept}
+    copies: dict[int, np.ndarray] = {}
+
+    def detached(residual: Any) -> Any:
+        if not isinstance(residual, np.ndarray) or id(owner(residual)) not in leaves:
+            return residual
+        return copies.setdefault(id(residual), residual.copy())
+
+    for node in nodes:
+        if node.residuals:
+            node.residuals = tuple([detached(r) for r in node.residuals])
+
+
+def _leaf(x: Any, name: str, taken: set[str | None]) -> Any:
+    """A copy of an input: floating ones as leaves that want a gradient, other arrays as they are, anything else itself."""
     if isinstance(x, Tensor):
-        return Tensor(x.value.copy(), requires_grad=True, name=x.name or name)
-    if isinstance(x, np.ndarray) and x.dtype.kind == "f":
-        return Tensor(x.copy(), requires_grad=True, name=name)
+        own = x.name if x.name and x.name not in taken else name
+        return Tensor(x.value.copy(), requires_grad=True, name=own)
+    if isinstance(x, np.ndarray):
+        return Tensor(x.copy(), requires_grad=True, name=name) if x.dtype.kind == "f" else x.copy()
     return x

@@ -19,6 +19,7 @@ Kind = Literal["vanishing", "healthy", "exploding", "vanishing and exploding", "
 # A signal is called lost or exploding when it has changed by this factor anywhere along the recorded steps. A tenth of a
 # per cent or a per cent per step are far from it over 50 steps; the default tanh RNN passes it after about 8.
 FACTOR = 100.0
+SHARE = 0.25  # of the sequences of a batch: where so many do it, the net does, whatever their mean says
 SATURATED = 0.01  # a unit is saturated where phi' is below this
 
 
@@ -50,7 +51,8 @@ def why(graph: Graph, axis: Axis | None = None) -> Verdict:
     """The verdict on the backward signal along `axis` (time where there are steps, else depth).
 
     The signal that reaches the last states is followed to the first. It is vanishing where it falls below 1/100 of what it
-    was, exploding where it rises above 100 times, and healthy otherwise, whatever the norms of the weights say."""
+    was, exploding where it rises above 100 times, on average over the batch or in a quarter of its sequences, and healthy
+    otherwise, whatever the norms of the weights say."""
     bad = _not_finite(graph)
     if bad is not None:
         what = "gradient" if np.isfinite(graph.values[bad]).all() else "value"
@@ -72,9 +74,8 @@ def why(graph: Graph, axis: Axis | None = None) -> Verdict:
             split,
         )
     numbers = _numbers(graph, states, split)
-    curve = split.log_gain
-    limit = log(FACTOR)
-    vanishes, explodes = bool(np.min(curve) < -limit), bool(np.max(curve) > limit)
+    vanishes = numbers["lost_from_lag"] is not None or numbers["lost_share"] >= SHARE
+    explodes = numbers["grown_from_lag"] is not None or numbers["grown_share"] >= SHARE
     if vanishes and explodes:
         kind: Kind = "vanishing and exploding"
     else:
@@ -83,10 +84,11 @@ def why(graph: Graph, axis: Axis | None = None) -> Verdict:
 
 
 def _not_finite(graph: Graph) -> int | None:
-    """The first node whose value, else the last whose cotangent, is not finite: where it began."""
-    for i, value in enumerate(graph.values):
-        if graph.roles[i] == "op" and not np.isfinite(value).all():
-            return i
+    """Where it began that the loss or a cotangent is not finite: the first value, or else the first cotangent on the way
+    back. Values that do neither (a mask of -inf before a softmax) are in order."""
+    if not np.isfinite(graph.values[graph.root]).all():
+        on_way = graph.ancestors([graph.root])
+        return next(i for i in sorted(on_way) if not np.isfinite(graph.values[i]).all())
     for i in reversed(range(len(graph))):
         g = graph.grads[i]
         if g is not None and not np.isfinite(g).all():
@@ -114,6 +116,7 @@ def _numbers(graph: Graph, states: States, split: Gain) -> dict[str, Any]:
             horizons[name] = grad_terms(graph, name, states.axis).horizon()
     lost = np.flatnonzero(split.log_gain < -log(FACTOR))
     grown = np.flatnonzero(split.log_gain > log(FACTOR))
+    curves = (split.rows - split.rows[0])[:, np.isfinite(split.rows[0])]
     return {
         "axis": states.axis,
         "steps": len(split.lags) - 1,
@@ -129,6 +132,9 @@ def _numbers(graph: Graph, states: States, split: Gain) -> dict[str, Any]:
         "silent_share": split.silent,
         "lost_from_lag": int(lost[0]) if lost.size else None,
         "grown_from_lag": int(grown[0]) if grown.size else None,
+        "lost_share": float((curves.min(axis=0) < -log(FACTOR)).mean()),
+        "grown_share": float((curves.max(axis=0) > log(FACTOR)).mean()),
+        "activations": sorted({str(NodeView(graph, i).op) for i in on_path if graph.kind(i) == "activation"}),
         "weights": recurrent,
         "horizon": horizons,
     }
@@ -150,34 +156,53 @@ def _parts(numbers: dict[str, Any], sign: int) -> list[tuple[str, float]]:
 def _cause(kind: Kind, split: Gain, n: dict[str, Any]) -> str:
     unit = "step" if n["axis"] == "t" else "layer"
     span = f"{n['steps']} {unit}s back"
+    if n["silent_share"] == 1:
+        return f"{span} nothing is left: the gradient becomes exactly 0{_slopes(n)}"
+    parts = f"weights {n['weights_nats']:+.2f}, saturation {n['saturation_nats']:+.2f}"
+    if abs(n["other_nats"]) > 5e-3:
+        parts += f", other {n['other_nats']:+.2f}"
     if kind == "healthy":
-        return (
-            f"{span} the gradient is {_times(n['factor'])} what it was at the last {unit} ({n['total_nats']:+.2f} nats; "
-            f"weights {n['weights_nats']:+.2f}, saturation {n['saturation_nats']:+.2f})"
-        )
+        times = f"{_times(n['factor'])} what it was at the last {unit}"
+        return f"{span} the gradient is {times} ({n['total_nats']:+.2f} nats; {parts})"
     if kind == "vanishing and exploding":
+        if n["lost_from_lag"] is None or n["grown_from_lag"] is None:
+            return (
+                f"it depends on the sequence: the gradient falls below 1/{FACTOR:g} in {n['lost_share']:.0%} of them and rises "
+                f"above {FACTOR:g} times in {n['grown_share']:.0%}; on average {n['total_nats']:+.2f} nats {span} ({parts})"
+            )
         order = "grows" if n["grown_from_lag"] < n["lost_from_lag"] else "fades"
         return (
             f"the gradient first {order} and then does the opposite: above {FACTOR:g} times from lag {n['grown_from_lag']}, "
-            f"below 1/{FACTOR:g} from lag {n['lost_from_lag']}; over {span} {n['total_nats']:+.1f} nats "
-            f"(weights {n['weights_nats']:+.1f}, saturation {n['saturation_nats']:+.1f})"
+            f"below 1/{FACTOR:g} from lag {n['lost_from_lag']}; over {span} {n['total_nats']:+.2f} nats ({parts})"
         )
-    sign = -1 if kind == "vanishing" else 1
-    parts = ", ".join(f"{_words(name, unit)} {share:.0%}" for name, share in _parts(n, sign) if share >= 0.005)
-    way = "halves" if n["rate"] < 0 else "doubles"
-    text = (
-        f"{span} the gradient is {_times(n['factor'])} what it was ({n['total_nats']:+.1f} nats); "
-        f"it {way} every {n['half_life']:.2g} {unit}s. Of what makes it {'fade' if sign < 0 else 'grow'}: {parts}"
-    )
+    vanishing = kind == "vanishing"
+    from_lag, share = (n["lost_from_lag"], n["lost_share"]) if vanishing else (n["grown_from_lag"], n["grown_share"])
+    if from_lag is None:
+        end = f"{n['silent_share']:.0%} of the sequences lose it entirely" if vanishing and n["silent_share"] else parts
+        return (
+            f"in {share:.0%} of the sequences the gradient {'falls below 1/' if vanishing else 'rises above '}{FACTOR:g} times "
+            f"what it was, though on average {span} it is {_times(n['factor'])}; {end}"
+        )
+    text = f"{span} the gradient is {_times(n['factor'])} what it was ({n['total_nats']:+.1f} nats); "
+    text += f"it {'halves' if n['rate'] < 0 else 'doubles'} every {n['half_life']:.2g} {unit}s"
+    pushing = [f"{_words(name, unit)} {share:.0%}" for name, share in _parts(n, -1 if vanishing else 1) if share >= 0.005]
+    text += f". Of what makes it {'fade' if vanishing else 'grow'}: {', '.join(pushing)}"
     for name, w in n["weights"].items():
         if n["axis"] == "t":
             text += f". {name} has spectral norm {w['spectral_norm']:.2f} and radius {w['spectral_radius']:.2f}"
-    text += f"; mean phi' {n['mean_slope']:.2f}, {n['saturated_share']:.0%} of the units saturated"
-    if kind == "vanishing" and n["horizon"]:
+    text += _slopes(n)
+    if vanishing and n["horizon"]:
         name, reach = min(n["horizon"].items(), key=lambda kv: kv[1])
         if reach < n["steps"] - 1:
             text += f"; beyond lag {reach} no term of its sum changes {name} at all"
     return text
+
+
+def _slopes(n: dict[str, Any]) -> str:
+    if not n["activations"]:
+        return ""
+    state = "off" if n["activations"] == ["relu"] else "saturated"
+    return f"; mean phi' {n['mean_slope']:.2f}, {n['saturated_share']:.0%} of the units {state}"
 
 
 def _words(part: str, unit: str) -> str:
@@ -189,29 +214,35 @@ def _times(factor: float) -> str:
 
 
 def _advice(kind: Kind, split: Gain, n: dict[str, Any]) -> str:
+    recurrent, parts = n["axis"] == "t", _parts(n, -1)
     if kind == "healthy":
         return ""
-    recurrent = n["axis"] == "t"
     if kind in ("exploding", "vanishing and exploding"):
         if recurrent:
             return (
-                'clip_grad_norm_ before every update; then start from init="orthogonal" (or scale the recurrent weights), '
-                "so that their spectral norm is about 1"
+                'clip_grad_norm_ before every update; then start from init="orthogonal" (or scale the recurrent weights), so '
+                "that their spectral norm is about 1"
             )
         return 'init="orthogonal", or smaller weights: every layer should keep the mean square of its signal'
-    parts = _parts(n, -1)
+    if "relu" in n["activations"] and (n["silent_share"] or (parts and parts[0][0] == "saturation")):
+        return (
+            'units that are off pass nothing back: init="identity" keeps them on while inputs are positive; smaller negative '
+            "biases and a lower learning rate keep them from dying"
+        )
     if parts and parts[0][0] == "saturation":
-        if n["silent_share"] > 0.5 or n["saturated_share"] > 0.3:
+        if n["saturated_share"] > 0.3:
             return (
                 "smaller inputs or input weights (the units are driven into saturation), or an activation that does not "
                 'saturate: nonlinearity="relu" with init="identity"'
             )
-        return (
-            "smaller weights and inputs, so that phi' stays near 1, with recurrent weights that lose nothing: "
-            'init="orthogonal"'
-            if recurrent
-            else 'init="orthogonal" with a gain, or an activation that does not saturate'
-        )
+        if n["weights_nats"] > log(FACTOR):
+            return (
+                "keep the weights small while training, or give memory a path around the non-linearity (leaky or gated units): "
+                "the weights amplify and the units pay for it with saturation, which no initialisation prevents"
+            )
+        return "smaller weights and inputs, so that phi' stays near 1; if that costs too much, a leaky, gated or residual path"
+    if recurrent and all(abs(log(max(w["spectral_norm"], 1e-300))) < 0.01 for w in n["weights"].values()):
+        return "a path around the non-linearity (leaky or gated units): no recurrent matrix of this size loses less"
     if recurrent:
         return (
             'init="orthogonal": recurrent weights that keep the length of what they carry; if the task needs longer memory '

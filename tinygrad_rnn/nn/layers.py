@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import functions as F
 from ..tape import scope
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor
 from .init import checked_dtype, generator, resolve, uniform_bound
 from .module import Module, Parameter
 
@@ -111,8 +111,8 @@ class MLP(Module):
     ) -> None:
         positive(depth=depth, width=width)
         rng = generator(seed)
+        nonlinearity_of(nonlinearity)
         self.nonlinearity = nonlinearity
-        self._activation = nonlinearity_of(nonlinearity)
         sizes = [width if input_size is None else input_size] + [width] * depth
         self.layers = [Linear(sizes[i], sizes[i + 1], bias, init=init, dtype=dtype, seed=rng) for i in range(depth)]
         for layer in self.layers:
@@ -120,11 +120,11 @@ class MLP(Module):
                 layer.bias.value[...] = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        h = x if isinstance(x, Tensor) else Tensor(x)
+        h, phi = as_tensor(x), nonlinearity_of(self.nonlinearity)
         for i, layer in enumerate(self.layers):
             with scope(layer=i):
                 z = layer(h)
-                h = self._activation(z)
+                h = phi(z)
                 z.name, h.name = "z", "h"
         return h
 

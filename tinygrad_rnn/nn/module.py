@@ -11,19 +11,24 @@ from ..tensor import Tensor
 
 
 class Parameter(Tensor):
-    """A tensor that requires a gradient and that a Module finds by its attribute name."""
+    """A tensor that requires a gradient and that a Module finds by its attribute name. It holds a contiguous copy of the
+    data, since optimizers write into it."""
 
     __slots__ = ()
 
     def __init__(self, data: Any, dtype: Any = None, name: str | None = None) -> None:
         super().__init__(data, requires_grad=True, dtype=dtype, name=name)
+        self.value = np.array(self.value, order="C")
 
 
 class Module:
-    """Base of layers and models. Assign parameters, modules, or lists of modules as attributes; write `forward`.
+    """Base of layers and models. Assign parameters, modules, or lists, tuples and dictionaries of them as attributes; write
+    `forward`. `_not_children` names attributes that hold modules which are not parts of this one.
 
     A parameter that several places share (tied weights) is one parameter: `parameters()` and `named_parameters()` give it
     once, under the first of its names; `state_dict()` has it under every name, as PyTorch's does."""
+
+    _not_children: tuple[str, ...] = ()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{type(self).__name__} defines no forward")
@@ -32,23 +37,27 @@ class Module:
         return self.forward(*args, **kwargs)
 
     def _children(self) -> Iterator[tuple[str, Any]]:
-        """Parameters and modules held directly, named; lists contribute "name.0", "name.1", ..."""
-        stack = [(name, value) for name, value in reversed(vars(self).items()) if not name.startswith("_")]
+        """Parameters and modules held directly, named; lists contribute "name.0", dictionaries "name.key"."""
+        stack = [(name, value) for name, value in reversed(vars(self).items()) if name not in self._not_children]
         while stack:
             name, value = stack.pop()
             if isinstance(value, (Parameter, Module)):
                 yield name, value
             elif isinstance(value, (list, tuple)):
                 stack += [(f"{name}.{i}", v) for i, v in reversed(list(enumerate(value)))]
+            elif isinstance(value, dict):
+                stack += [(f"{name}.{key}", v) for key, v in reversed(value.items())]
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
-        """(dotted name, module), this one first under the empty name."""
-        stack: list[tuple[str, Module]] = [("", self)]
+        """(dotted name, module), this one first under the empty name. A module that holds one it is part of is not entered
+        again."""
+        stack: list[tuple[str, Module, tuple[int, ...]]] = [("", self, ())]
         while stack:
-            prefix, module = stack.pop()
+            prefix, module, above = stack.pop()
             yield prefix, module
-            dot = f"{prefix}." if prefix else ""
-            stack += reversed([(dot + name, v) for name, v in module._children() if isinstance(v, Module)])
+            dot, above = f"{prefix}." if prefix else "", (*above, id(module))
+            parts = [(dot + name, v, above) for name, v in module._children() if isinstance(v, Module) and id(v) not in above]
+            stack += reversed(parts)
 
     def _all_named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         for prefix, module in self.named_modules():

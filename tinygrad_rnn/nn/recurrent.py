@@ -8,12 +8,14 @@ import numpy as np
 
 from .. import functions as F
 from ..tape import scope
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor
 from .init import checked_dtype, generator, resolve, uniform_bound
 from .layers import Seed, nonlinearity_of, positive
 from .module import Module, Parameter
 from .sequence import arrange_input, arrange_output
 from .unrolled import UnrolledRNN
+
+CELL_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class RNNCell(Module):
@@ -36,17 +38,17 @@ class RNNCell(Module):
     ) -> None:
         positive(input_size=input_size, hidden_size=hidden_size)
         self.input_size, self.hidden_size, self.nonlinearity = input_size, hidden_size, nonlinearity
-        self._activation = nonlinearity_of(nonlinearity)
+        nonlinearity_of(nonlinearity)
         draws = cell_draws(input_size, hidden_size, bias, init)
         rng, dtype = generator(seed), checked_dtype(dtype)
         self.weight_ih, self.weight_hh = (Parameter(draws[n](rng), dtype, n) for n in ("weight_ih", "weight_hh"))
         self.bias_ih, self.bias_hh = (Parameter(draws[n](rng), dtype, n) if bias else None for n in ("bias_ih", "bias_hh"))
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
-        x = x if isinstance(x, Tensor) else Tensor(x)
+        x = as_tensor(x)
         if h is None:
             h = Tensor(np.zeros((*x.shape[:-1], self.hidden_size), x.dtype), name="h0")
-        return rnn_step(self._activation, x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        return rnn_step(nonlinearity_of(self.nonlinearity), x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}, nonlinearity={self.nonlinearity!r}"
@@ -109,28 +111,31 @@ class RNN(Module):
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.nonlinearity, self.bias, self.batch_first = nonlinearity, bias, batch_first
         self.init, self.dtype = init, checked_dtype(dtype)
-        self._activation = nonlinearity_of(nonlinearity)
+        nonlinearity_of(nonlinearity)
         rng = generator(seed)
-        self._cells: list[tuple[Parameter | None, ...]] = []
         for layer in range(num_layers):
-            cell: list[Parameter | None] = [None] * 4
-            for i, (name, draw) in enumerate(self._draws(layer).items()):
-                cell[i] = Parameter(draw(rng), self.dtype, f"{name}_l{layer}")
-                setattr(self, f"{name}_l{layer}", cell[i])
-            self._cells.append(tuple(cell))
+            draws = self._draws(layer)
+            for name in CELL_PARAMETERS:
+                value = Parameter(draws[name](rng), self.dtype, f"{name}_l{layer}") if name in draws else None
+                setattr(self, f"{name}_l{layer}", value)
+
+    def cell_parameters(self, layer: int) -> tuple[Parameter | None, ...]:
+        """weight_ih, weight_hh, bias_ih and bias_hh of a layer, as they stand now; biases are None without bias."""
+        return tuple(getattr(self, f"{name}_l{layer}") for name in CELL_PARAMETERS)
 
     def _draws(self, layer: int) -> dict[str, Any]:
         return cell_draws(self.hidden_size if layer else self.input_size, self.hidden_size, self.bias, self.init)
 
     def forward(self, input: Tensor, h_0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x, states = arrange_input(self, input, h_0)
+        phi, cells = nonlinearity_of(self.nonlinearity), [self.cell_parameters(layer) for layer in range(self.num_layers)]
         outputs = []
         for t in range(len(x)):
             with scope(t=t):
                 below = x[t]
-                for layer, cell in enumerate(self._cells):
+                for layer, cell in enumerate(cells):
                     with scope(layer=layer):
-                        below = states[layer] = rnn_step(self._activation, below, states[layer], *cell)
+                        below = states[layer] = rnn_step(phi, below, states[layer], *cell)
                 outputs.append(below)
         return arrange_output(self, outputs, states)
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from .. import functions as F
-from ..tensor import ShapeError, Tensor
+from ..tensor import ShapeError, Tensor, as_tensor
 
 
 def arrange_input(rnn: Any, input: Tensor, h_0: Tensor | None) -> tuple[Tensor, list[Tensor]]:
     """The input with time first, and the initial state of every layer. Raises ShapeError where they do not fit `rnn`."""
-    x = input if isinstance(input, Tensor) else Tensor(input)
+    x = as_tensor(input)
     expected = "(B, T, {0}) or (T, {0})" if rnn.batch_first else "(T, B, {0}) or (T, {0})"
     if x.ndim not in (2, 3) or x.shape[-1] != rnn.input_size:
         raise ShapeError(f"RNN: expected an input {expected.format(rnn.input_size)}, got {x.shape}")
@@ -23,7 +23,7 @@ def arrange_input(rnn: Any, input: Tensor, h_0: Tensor | None) -> tuple[Tensor, 
     shape = (*x.shape[1:-1], rnn.hidden_size)
     if h_0 is None:
         return x, [Tensor(np.zeros(shape, x.dtype), name="h0") for _ in range(rnn.num_layers)]
-    h_0 = h_0 if isinstance(h_0, Tensor) else Tensor(h_0)
+    h_0 = as_tensor(h_0)
     if h_0.shape != (rnn.num_layers, *shape):
         raise ShapeError(f"RNN: expected an initial state {(rnn.num_layers, *shape)}, got {h_0.shape}")
     return x, [h_0[layer] for layer in range(rnn.num_layers)]

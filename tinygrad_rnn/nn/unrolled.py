@@ -39,13 +39,15 @@ class UnrolledRNN(Module):
     gives each its own. Takes and returns what the RNN does, for exactly `steps` steps; the cell of layer l at step t has
     the address (l, t) and is `layers[t][l]`."""
 
+    _not_children = ("_rnn",)  # remembered for `untie`, not a part
+
     def __init__(self, rnn: Any, steps: int) -> None:
         positive(steps=steps)
         self.input_size, self.hidden_size, self.num_layers = rnn.input_size, rnn.hidden_size, rnn.num_layers
         self.nonlinearity, self.batch_first = rnn.nonlinearity, rnn.batch_first
         self.steps, self.tied = steps, True
         self._rnn = rnn
-        self._build([rnn._cells] * steps)
+        self._build([[rnn.cell_parameters(layer) for layer in range(rnn.num_layers)]] * steps)
 
     def _build(self, cells: list[list[tuple[Parameter | None, ...]]]) -> None:
         phi = nonlinearity_of(self.nonlinearity)
@@ -83,7 +85,7 @@ class UnrolledRNN(Module):
         def redraw(layer: int) -> tuple[Parameter | None, ...]:
             fresh = list(self._rnn._draws(layer).values())
             out: list[Parameter | None] = []
-            for i, p in enumerate(self._rnn._cells[layer]):
+            for i, p in enumerate(self._rnn.cell_parameters(layer)):
                 if p is None:
                     out.append(None)
                 elif draw == "init":

@@ -14,26 +14,31 @@ def _factor(reduction, count):
 
 def _reduced(name, shape, reduction):
     if reduction not in REDUCTIONS:
-        raise ShapeError(f"{name}: unknown reduction {reduction!r}; expected one of {', '.join(REDUCTIONS)}")
+        raise ValueError(f"{name}: unknown reduction {reduction!r}; expected one of {', '.join(REDUCTIONS)}")
     return shape if reduction == "none" else ()
 
 
-def _cross_entropy_shape(x, target, reduction):
-    if not x or target.shape != ((x[:1] + x[2:]) if len(x) > 1 else ()):
+def _classes(x, target_shape):
+    """Number of classes of logits of shape x, if they fit the target."""
+    if not x or target_shape != ((x[:1] + x[2:]) if len(x) > 1 else ()):
         raise ShapeError(
-            f"cross_entropy: logits {x} and target {target.shape} do not fit; expected (N, classes, ...) and "
-            f"(N, ...), or (classes,) and ()"
+            f"cross_entropy: logits {x} and target {target_shape} do not fit; expected (N, classes, ...) and (N, ...), or "
+            "(classes,) and ()"
         )
-    classes = x[1] if len(x) > 1 else x[0]
+    return x[1] if len(x) > 1 else x[0]
+
+
+def _cross_entropy_shape(x, target, reduction):
+    classes = _classes(x, target.shape)
     if target.size and not 0 <= target.min() <= target.max() < classes:
         wrong = target.min() if target.min() < 0 else target.max()
-        raise ShapeError(f"cross_entropy: target {wrong} lies outside the {classes} classes 0..{classes - 1}")
+        raise IndexError(f"cross_entropy: target {wrong} lies outside the {classes} classes 0..{classes - 1}")
     return _reduced("cross_entropy", target.shape, reduction)
 
 
 def _cross_entropy_forward(k, x, target, reduction):
-    if x.ndim == 0 or target.shape != ((x.shape[:1] + x.shape[2:]) if x.ndim > 1 else ()):
-        raise ShapeError(f"cross_entropy: logits {x.shape} and target {target.shape} do not fit")
+    _classes(x.shape, target.shape)
+    _reduced("cross_entropy", target.shape, reduction)
     # rows of logits: the axis of the classes goes last
     last = k.transpose(x, (0, *range(2, x.ndim), 1)) if x.ndim > 2 else x
     rows = k.reshape(last, (target.size, last.shape[-1]))

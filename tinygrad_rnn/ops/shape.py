@@ -4,7 +4,7 @@ from math import prod
 
 import numpy as np
 
-from .op import Op, ShapeError, normal_axis
+from .op import Op, ShapeError
 
 # ---- views
 
@@ -70,7 +70,7 @@ index = Op("index", _index_shape, _index_forward, _index_vjp, kind="view", scatt
 
 def _take_shape(x, positions):
     if positions.size and not 0 <= positions.min() <= positions.max() < prod(x):
-        raise ShapeError(f"take: positions reach outside shape {x} with {prod(x)} entries")
+        raise IndexError(f"take: positions reach outside shape {x} with {prod(x)} entries")
     return positions.shape
 
 
@@ -88,11 +88,15 @@ def _take_vjp(k, g, x_shape, needs, positions):
     return (acc,)
 
 
-def _embedding_shape(weight, index):
+def _two_axes(weight):
     if len(weight) != 2:
         raise ShapeError(f"embedding: expected a weight (rows, features), got {weight}")
+
+
+def _embedding_shape(weight, index):
+    _two_axes(weight)
     if index.size and not 0 <= index.min() <= index.max() < weight[0]:
-        raise ShapeError(
+        raise IndexError(
             f"embedding: index {index.min() if index.min() < 0 else index.max()} lies outside the "
             f"{weight[0]} rows of the weight"
         )
@@ -100,6 +104,7 @@ def _embedding_shape(weight, index):
 
 
 def _embedding_forward(k, weight, index):
+    _two_axes(weight.shape)
     return k.take(weight, index), (weight.shape,)
 
 
@@ -115,7 +120,7 @@ take = Op("take", _take_shape, _take_forward, _take_vjp, scatter=_take_scatter)
 embedding = Op("embedding", _embedding_shape, _embedding_forward, _embedding_vjp, kind="weights", scatter=_embedding_scatter)
 
 
-# ---- joins
+# ---- joins, of at least one part along an axis >= 0
 
 
 def _piece(axis, start, stop):
@@ -123,9 +128,6 @@ def _piece(axis, start, stop):
 
 
 def _concatenate_shape(*shapes, axis):
-    if not shapes:
-        raise ShapeError("concatenate: nothing to join")
-    axis = normal_axis("concatenate", shapes[0], axis)
     for s in shapes[1:]:
         if len(s) != len(shapes[0]) or s[:axis] != shapes[0][:axis] or s[axis + 1 :] != shapes[0][axis + 1 :]:
             raise ShapeError(f"concatenate: shapes {shapes[0]} and {s} differ beside axis {axis}")
@@ -144,20 +146,19 @@ def _concatenate_vjp(k, g, *sizes, needs, axis):
     return tuple(out)
 
 
-def _stack_shape(*shapes, axis):
-    if not shapes:
-        raise ShapeError("stack: nothing to join")
+def _same_shapes(shapes):
     for s in shapes[1:]:
         if s != shapes[0]:
             raise ShapeError(f"stack: shapes {shapes[0]} and {s} differ")
-    axis = normal_axis("stack", (*shapes[0], 1), axis)
+
+
+def _stack_shape(*shapes, axis):
+    _same_shapes(shapes)
     return (*shapes[0][:axis], len(shapes), *shapes[0][axis:])
 
 
 def _stack_forward(k, *parts, axis):
-    for p in parts:
-        if p.shape != parts[0].shape:
-            raise ShapeError(f"stack: shapes {parts[0].shape} and {p.shape} differ")
+    _same_shapes([p.shape for p in parts])
     shape = parts[0].shape
     expanded = (*shape[:axis], 1, *shape[axis:])
     return k.concatenate([k.reshape(p, expanded) for p in parts], axis), ()

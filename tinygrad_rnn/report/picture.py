@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 
 from ..experiment import Findings
+from .files import replace_file
 
 INK, BLUE, ORANGE, GREY = "#1f2430", "#1f6fb4", "#d1661f", "#8a93a3"
 LN10 = float(np.log(10))
@@ -17,13 +17,13 @@ LN10 = float(np.log(10))
 
 def draw(panels: list[tuple[str, Findings]], title: str) -> Any:
     """One column for each (name, findings): above the gradient by lag for the RNN, its unrolled twin and untied MLPs; below
-    the summands of dE/dW_hh against their sum. Returns a matplotlib Figure."""
+    the terms of dE/dW against their sum. Returns a matplotlib Figure."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     figure = Figure(figsize=(5.6 * len(panels), 7.4), layout="constrained")
     axes = figure.subplots(2, len(panels), squeeze=False, sharex=True, sharey="row")
-    figure.suptitle(title, color=INK, fontsize=12)
+    figure.suptitle(fill(title, 60 * len(panels)), color=INK, fontsize=12)
     for column, (name, f) in enumerate(panels):
         _gradient_by_lag(axes[0][column], name, f)
         _terms_against_sum(axes[1][column], f)
@@ -36,7 +36,7 @@ def draw(panels: list[tuple[str, Findings]], title: str) -> Any:
         ax.set_axisbelow(True)
         ax.tick_params(colors=INK)
     axes[0][0].set_ylabel("|dE/dh| relative to lag 0", color=INK)
-    axes[1][0].set_ylabel("size of each summand of dE/dW_hh", color=INK)
+    axes[1][0].set_ylabel("size of each term of dE/dW", color=INK)
     for ax in axes[1]:
         ax.set_xlabel("lag: steps before the last character", color=INK)
     return figure
@@ -55,8 +55,8 @@ def _gradient_by_lag(ax: Any, name: str, f: Findings) -> None:
     ax.plot(lags, f.gain.log_gain / LN10, color=BLUE, linewidth=2.4, label="the RNN")
     ax.plot(lags, f.twin.log_gain / LN10, color=INK, linewidth=1.0, linestyle=(0, (4, 4)), label="its unrolled twin MLP")
     ax.set_title(
-        f"{name}: {f.verdict.kind}, {f.gain.total:+.1f} nats "
-        f"(saturation {f.gain.saturation.sum():+.1f}, weights {f.gain.weights.sum():+.1f})",
+        f"{name}: {f.verdict.kind}, {f.gain.total:+.1f} nats\n"
+        f"saturation {f.gain.saturation.sum():+.1f}, weights {f.gain.weights.sum():+.1f}",
         fontsize=10,
         color=INK,
     )
@@ -74,7 +74,7 @@ def _terms_against_sum(ax: Any, f: Findings) -> None:
         linewidth=2.0,
         marker="o",
         markersize=2.6,
-        label="the summand of each lag",
+        label="the term of each lag",
     )
     ax.axhline(np.log10(size), color=INK, linewidth=1.4)
     ax.annotate(
@@ -89,7 +89,7 @@ def _terms_against_sum(ax: Any, f: Findings) -> None:
     )
     ax.axhline(np.log10(size * eps), color=GREY, linewidth=1.0, linestyle="--")
     ax.annotate(
-        "rounding of the sum: smaller summands change nothing",
+        "rounding of the sum: smaller terms change nothing",
         (0, np.log10(size * eps)),
         xycoords=("axes fraction", "data"),
         xytext=(4, -11),
@@ -97,21 +97,10 @@ def _terms_against_sum(ax: Any, f: Findings) -> None:
         fontsize=8.5,
         color=GREY,
     )
+    ax.margins(y=0.12)
     ax.legend(frameon=False, fontsize=8.5, loc="upper right", bbox_to_anchor=(1, 0.9))
 
 
 def save(figure: Any, path: str) -> None:
-    """Write the figure to `path` in the format of its suffix (PNG without one); a file that was there stays whole until the
-    new one is."""
-    target = Path(path)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
-    os.close(handle)
-    try:
-        figure.savefig(name, dpi=130, format=target.suffix[1:] or "png")
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp makes private files
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise
+    """Write the figure to `path` in the format of its suffix (PNG without one); see `replace_file`."""
+    replace_file(path, lambda name: figure.savefig(name, dpi=130, format=Path(path).suffix[1:] or "png"))

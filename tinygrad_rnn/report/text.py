@@ -1,8 +1,8 @@
-"""Findings as plain text: a table by lag, the split, the checks and the verdict."""
+"""Findings as plain text: a table by lag, the split, the checks, the verdict, and the answer in short."""
 
 from __future__ import annotations
 
-from math import exp, isfinite, log
+from math import exp, inf, isfinite, log
 from textwrap import fill
 from typing import Any
 
@@ -10,7 +10,12 @@ import numpy as np
 
 from ..experiment import Findings
 
-WIDTH = 100
+WIDTH = 80
+LEGEND = (
+    "E is the loss at the last character, lag counts the steps before it. Sizes of dE/dh are relative to lag 0. A term is what "
+    "one step adds to dE/dW, W being the recurrent weights of layer 0: its size relative to the sum, and its share, the part "
+    "of the sum that it makes (negative where it points away; shares add up to 100%). A nat is a factor of 2.72."
+)
 
 
 def shown_lags(n: int) -> list[int]:
@@ -31,60 +36,72 @@ def power(nats: float) -> str:
     return f"1.0e{whole + 1:+03d}" if shown == "10.0" else f"{shown}e{whole:+03d}"
 
 
+def wrapped(lines: list[str], hang: str = "    ") -> str:
+    """Paragraphs, indented, that fit a terminal."""
+    return "\n".join(fill(line, WIDTH, initial_indent="  ", subsequent_indent=hang) for line in lines)
+
+
 def findings(title: str, f: Findings) -> str:
     """One examination: what stands before and after training."""
-    steps = len(f.gain.lags)
-    size = np.linalg.norm(f.terms.total.astype(np.float64)) or 1.0
-    lines = [title, "=" * len(title), ""]
-    lines.append("  lag   |dE/dh| of the RNN   of untied MLPs, median (5 % .. 95 %)    term of dE/dW_hh   its share")
-    lines.append("        relative to lag 0    relative to their lag 0                  relative to the sum")
-    by_lag = dict(zip(f.terms.lags.tolist(), range(len(f.terms)), strict=True))
-    for lag in shown_lags(steps):
-        low, mid, high = (f.untied_band(q)[lag] for q in (0.05, 0.5, 0.95))
-        i = by_lag.get(lag)
-        term, share = ("-", "-") if i is None else (f"{f.terms.norms[i] / size:.2g}", f"{f.terms.shares[i]:.2%}")
-        lines.append(
-            f"  {lag:>3}   {power(f.gain.log_gain[lag]):<19}  {power(mid):<9}({power(low)} .. {power(high)})".ljust(69)
-            + f"{term:<20}{share:>8}"
-        )
-    lines += [""] + [fill(line, WIDTH, initial_indent="  ", subsequent_indent="    ") for line in _sentences(f)]
-    lines += ["", fill(f"{f.verdict.kind.upper()}: {f.verdict.cause}.", WIDTH, initial_indent="  ", subsequent_indent="  ")]
+    parts = [f"{title}\n{'=' * len(title)}"]
+    if f.verdict.kind != "not finite":
+        parts += [_table(f), wrapped([_split(f), _hidden(f), _depth(f), _identity(f), _untied(f)])]
+    else:
+        parts.append(wrapped([_depth(f), _identity(f)]))
+    verdict = [f"{f.verdict.kind.upper()}: {f.verdict.cause}."]
     if f.verdict.advice:
-        lines.append(fill(f"Try first: {f.verdict.advice}.", WIDTH, initial_indent="  ", subsequent_indent="  "))
-    return "\n".join(lines) + "\n"
+        verdict.append(f"Try first: {f.verdict.advice}.")
+    return "\n\n".join([*parts, wrapped(verdict, hang="  ")]) + "\n"
 
 
-def _sentences(f: Findings) -> list[str]:
-    return [_split(f), _hidden(f), _depth(f), _identity(f), _untied(f)]
+def _table(f: Findings) -> str:
+    lines = [
+        "   lag   |dE/dh|    of untied MLPs of equal depth      size of      share",
+        "         of RNN     median    (5 % .. 95 %)            the term     of dE/dW",
+    ]
+    by_lag = dict(zip(f.terms.lags.tolist(), range(len(f.terms)), strict=True))
+    size = np.linalg.norm(f.terms.total.astype(np.float64))
+    for lag in shown_lags(len(f.gain.lags)):
+        low, mid, high = (power(f.untied_band(q)[lag]) for q in (0.05, 0.5, 0.95))
+        i = by_lag.get(lag)
+        term = share = "-"
+        if i is not None and f.terms.norms[i] > 0:
+            term, share = power(log(f.terms.norms[i] / size)), f"{f.terms.shares[i] + 0.0:.1%}".replace("-0.0%", "0.0%")
+        band = f"({low} .. {high})"
+        lines.append(f"  {lag:>4}   {power(f.gain.log_gain[lag]):<9}  {mid:<8}  {band:<22}   {term:<9}  {share:>8}")
+    return "\n".join(lines)
 
 
 def _split(f: Findings) -> str:
     g, steps = f.gain, len(f.gain.lags) - 1
-    if not isfinite(g.total):
+    if g.total == -inf:
         return f"Split: over {steps} steps the gradient is lost entirely."
     parts = [f"saturation {g.saturation.sum():+.2f}", f"weights {g.weights.sum():+.2f}"]
     if abs(g.other.sum()) > 5e-3:
         parts.append(f"other {g.other.sum():+.2f}")
-    way = "fades" if g.total < 0 else "grows"
-    return f"Split: over {steps} steps the gradient {way} by {abs(g.total):.2f} nats: {', '.join(parts)}."
+    way = f"{'fades' if g.total < 0 else 'grows'} by {abs(g.total):.2f} nats" if abs(g.total) > 5e-3 else "keeps its size"
+    return f"Split: over {steps} steps the gradient {way}: {', '.join(parts)}."
+
+
+def _near(f: Findings) -> tuple[int, float]:
+    """The last fifth of the steps, at least one, and the share of dE/dW that they make."""
+    near = max(len(f.gain.lags) // 5, 1)
+    return near, float(f.terms.shares[(f.terms.lags >= 0) & (f.terms.lags < near)].sum())
 
 
 def _hidden(f: Findings) -> str:
-    steps = len(f.gain.lags)
-    near = max(steps // 5, 1)
+    (near, share), last = _near(f), len(f.gain.lags) - 1
     horizon, reach = f.terms.horizon(), int(f.terms.lags[f.terms.norms > 0].max(initial=0))
-    text = f"Hidden by the sum: lags 0 to {near - 1} make {f.terms.shares[f.terms.lags < near].sum():.1%} of dE/dW_hh; "
-    if horizon < reach:
-        text += f"beyond lag {horizon} a term is smaller than the rounding of the sum."
-    else:
-        text += "no term is below the rounding of the sum."
-    return text + (f" (At lag {steps - 1}, W_hh multiplies the zero initial state.)" if reach == steps - 2 else "")
+    first = f"the {near} lags from 0 make" if near > 1 else "lag 0 alone makes"
+    text = f"The sum: {first} {share:.1%} of dE/dW; "
+    text += f"beyond lag {horizon} a term is below its rounding." if horizon < reach else "no term is below its rounding."
+    return text + (f" (At lag {last}, W multiplies the zero initial state.)" if reach == last - 1 else "")
 
 
 def _depth(f: Findings) -> str:
     n = f.path.count
     count = "one path" if n == 1 else f"{n:,} paths" if n < 10**6 else f"about 2^{n.bit_length() - 1} paths"
-    return f"Depth: the first character reaches E_T over {count}; the longest crosses {f.path.longest} matrix products."
+    return f"Depth: the first character reaches E over {count}; the longest crosses {f.path.longest} matrix products."
 
 
 def _identity(f: Findings) -> str:
@@ -93,7 +110,7 @@ def _identity(f: Findings) -> str:
         return f"Identity: the RNN and its unrolled MLP DIFFER: {s.difference}."
     return (
         f"Identity: the RNN and its unrolled MLP are the same graph ({s.nodes[0]} nodes, {s.edges[0]} edges, "
-        f"{len(s.parameters)} parameters, {'tied' if s.tied else 'untied'}); largest difference of values "
+        f"{len(s.parameters)} parameters{', tied' if s.tied else ''}); largest difference of values "
         f"{s.value_difference:g}, of gradients {s.grad_difference:g}."
     )
 
@@ -103,13 +120,9 @@ def _untied(f: Findings) -> str:
     own = "fresh weights" if f.tied is not None else "the trained entries in a random order"
     text = f"Untied: {len(ends)} MLPs of equal depth, {own} in every layer, end at {_spread(ends)}; "
     text += f"the RNN ends at {f.gain.total:+.2f}."
-    if f.tied is None:
-        return text
-    tied = f.tied[:, -1] - f.tied[:, 0]
-    text += f" RNNs with other random weights end at {_spread(tied)}"
-    if np.isfinite(tied).all() and np.isfinite(ends).all() and ends.std() > 1e-6:
-        text += f": tying the weights multiplies the spread by {tied.std() / ends.std():.1f}"
-    return text + "."
+    if f.tied is not None:
+        text += f" {len(f.tied)} RNNs with other random weights end at {_spread(f.tied[:, -1] - f.tied[:, 0])}."
+    return text
 
 
 def _spread(totals: np.ndarray) -> str:
@@ -120,39 +133,75 @@ def _spread(totals: np.ndarray) -> str:
     return f"{np.median(kept):+.2f} nats (standard deviation {kept.std():.2f}{lost})"
 
 
+# ---- the answer in short: every sentence says what the numbers of this run say, or is left out
+
+
 def answer(before: Findings, after: Findings | None) -> str:
     """The founding question, answered with this run's numbers."""
-    f, lines = before, []
-    if f.same.identical and f.same.value_difference == f.same.grad_difference == 0:
-        lines.append(
-            f"Is an RNN a deep MLP? Yes: unrolled over {len(f.gain.lags)} characters it is one, {f.path.longest} matrix "
-            "products deep, with equal values and gradients to the last bit."
-        )
-    ends = f.untied[:, -1] - f.untied[:, 0]
-    if f.tied is not None and np.isfinite(f.tied).all() and np.isfinite(ends).all():
-        tied = f.tied[:, -1] - f.tied[:, 0]
-        lines.append(
-            f"Does it suffer more than an MLP of that depth? Not on average at the start: {np.median(tied):+.1f} nats against "
-            f"{np.median(ends):+.1f}. But one matrix serves every step, so its luck adds up instead of averaging out: the "
-            f"standard deviation over random weights is {tied.std():.2f} nats against {ends.std():.2f}."
-        )
-    if after is not None and isfinite(after.gain.total):
-        shuffled = after.untied[:, -1] - after.untied[:, 0]
-        lines.append(
-            f"And after training? It ends at {after.gain.total:+.1f} nats (saturation {after.gain.saturation.sum():+.1f}, "
-            f"weights {after.gain.weights.sum():+.1f}); MLPs with its entries shuffled in every layer end at "
-            f"{np.median(shuffled):+.1f}."
-        )
-    f = after or before
-    near = max(len(f.gain.lags) // 5, 1)
-    lines.append(
-        f"Why does nobody see it? dL/dW is a sum over time, and its last {near} terms make "
-        f"{f.terms.shares[f.terms.lags < near].sum():.0%} of it."
+    last = after or before
+    lines = [_is_a_deep_mlp(before), _suffers_more(before), _trained(after), _unseen(last)]
+    if last.verdict.advice:
+        lines.append(f"What to do? Try first: {last.verdict.advice}.")
+    return "In short\n========\n\n" + wrapped([line for line in lines if line]) + "\n"
+
+
+def _is_a_deep_mlp(f: Findings) -> str:
+    if not f.same.identical or f.same.value_difference or f.same.grad_difference:
+        return f"Is an RNN a deep MLP? Not here: {f.same.difference or 'the numbers differ'}."
+    return (
+        f"Is an RNN a deep MLP? Yes: unrolled over {len(f.gain.lags)} characters it is one, {f.path.longest} matrix products "
+        "deep, with equal values and gradients to the last bit."
     )
-    if f.verdict.advice:
-        lines.append(f"What to do? {f.verdict.advice[0].upper()}{f.verdict.advice[1:]}.")
-    wrapped = [fill(line, WIDTH, initial_indent="  ", subsequent_indent="    ") for line in lines]
-    return "\n".join(["In short", "========", "", *wrapped]) + "\n"
+
+
+def _suffers_more(f: Findings) -> str:
+    if f.tied is None:
+        return ""
+    tied, untied = (d[:, -1] - d[:, 0] for d in (f.tied, f.untied))
+    if not (np.isfinite(tied).all() and np.isfinite(untied).all()):
+        return ""
+    gap, noise = np.median(tied) - np.median(untied), max(tied.std(), untied.std())
+    middle = f"{np.median(tied):+.1f} nats against {np.median(untied):+.1f}, medians of {len(tied)} random draws"
+    if noise < 0.05:
+        return f"Does it suffer more than an untied MLP of that depth? Not with these weights: {middle}, and no draw differs."
+    more = "Hardly, for a typical draw" if abs(gap) < 2 * noise else "Less, typically" if gap > 0 else "Yes"
+    text = f"Does it suffer more than an untied MLP of that depth? {more}: {middle}."
+    if tied.std() > 1.5 * untied.std():
+        text += (
+            " But one matrix serves every step, so its luck adds up instead of averaging out: the standard deviation over the "
+            f"draws is {tied.std():.2f} nats against {untied.std():.2f}."
+        )
+    return text
+
+
+def _trained(f: Findings | None) -> str:
+    if f is None or not isfinite(f.gain.total):
+        return ""
+    ends = f.untied[:, -1] - f.untied[:, 0]
+    text = (
+        f"And after training? The gradient ends at {f.gain.total:+.1f} nats (saturation {f.gain.saturation.sum():+.1f}, "
+        f"weights {f.gain.weights.sum():+.1f})"
+    )
+    if np.isfinite(ends).all():
+        gap = f.gain.total - np.median(ends)
+        more = (
+            f"{abs(gap):.1f} nats {'less' if gap < 0 else 'more'} is left than"
+            if abs(gap) > 2 * ends.std()
+            else "about as much as"
+        )
+        text += f": {more} in MLPs with its trained entries in another order in every layer ({np.median(ends):+.1f})"
+    return text + "."
+
+
+def _unseen(f: Findings) -> str:
+    near, share = _near(f)
+    if f.verdict.kind != "vanishing" or share < 0.5:
+        return ""
+    terms = f"{near} terms make" if near > 1 else "term makes"
+    return f"Why does nobody see it? dE/dW is a sum over time, and its last {terms} {share:.0%} of it."
+
+
+# ---- as numbers
 
 
 def as_json(f: Findings) -> dict[str, Any]:
