@@ -1,6 +1,7 @@
 """The command: what it prints, writes and refuses."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -164,3 +165,59 @@ def test_numbers_below_the_smallest_float_are_printed():
     assert power(float("nan")) == "nan"
     assert shown_lags(2) == [0, 1]
     assert shown_lags(50)[-1] == 49
+
+
+def test_links_and_devices_are_written_through(text, tmp_path):
+    real, link = tmp_path / "real.json", tmp_path / "link.json"
+    real.write_text("old")
+    link.symlink_to(real)
+    assert main([*SMALL, "--text", text, "--out", str(tmp_path / "p.png"), "--json", str(link)]) == 0
+    assert link.is_symlink()
+    assert json.loads(real.read_text())
+    assert main([*SMALL, "--text", text, "--out", str(tmp_path / "p.png"), "--json", "/dev/null"]) == 0
+    assert not os.path.isfile("/dev/null")
+
+
+def test_output_names_that_cannot_be_meant(text, tmp_path, capsys):
+    same = str(tmp_path / "x.png")
+    assert "name the same file" in refused(["--text", text, "--out", same, "--json", same], capsys)
+    assert "an empty one" in refused(["--text", text, "--out", ""], capsys)
+    assert "an empty one" in refused(["--text", text, "--out", same, "--json", ""], capsys)
+
+
+def short_answer(arguments, text, tmp_path, capsys):
+    assert main([*arguments, "--text", text, "--out", str(tmp_path / "p.png")]) == 0
+    printed = capsys.readouterr().out
+    assert "nan" not in printed
+    assert max(map(len, printed.splitlines()[1:])) <= 80
+    return " ".join(printed[printed.index("In short") :].split())
+
+
+def test_the_answer_says_what_the_numbers_say(text, tmp_path, capsys):
+    isometric = ["--nonlinearity", "identity", "--init", "orthogonal", "--hidden", "16", "--steps", "30", "--updates", "0"]
+    found = short_answer(isometric, text, tmp_path, capsys)
+    assert "Not with these weights" in found
+    assert "Why does nobody see it" not in found
+    assert "What to do" not in found
+    default = short_answer(["--hidden", "32", "--steps", "30", "--updates", "2"], text, tmp_path, capsys)
+    assert "Hardly, for a typical draw" in default
+    assert "luck adds up" in default
+    assert "Why does nobody see it" in default
+    assert 'Try first: init="orthogonal"' in default
+    lost = short_answer(["--init", "zeros", "--hidden", "8", "--steps", "9", "--updates", "2"], text, tmp_path, capsys)
+    assert "Is an RNN a deep MLP? Yes" in lost
+
+
+def test_an_exploded_net_is_not_reported_as_vanished():
+    from tinygrad_rnn.experiment import build, examine
+    from tinygrad_rnn.report.text import answer, findings
+
+    text = Text.of("to be, or not to be: that is the question. " * 5, 60)
+    model = build(text, hidden=8, layers=1, nonlinearity="identity", init="normal", seed=0)
+    model.net.weight_hh_l0.value *= 60
+    found = examine(model, text, steps=60, seed=0, draws=3, fresh=True)
+    printed = findings("Exploded", found) + answer(found, None)
+    assert found.verdict.kind == "not finite"
+    assert "NOT FINITE" in printed
+    assert "lost" not in printed
+    assert "nan" not in printed

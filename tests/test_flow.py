@@ -358,3 +358,116 @@ def test_deep_mlps_have_verdicts_too():
     assert found(init="default").kind == "vanishing"
     assert "layers back" in found(init="default").cause
     assert found(nonlinearity="identity", init="orthogonal").kind == "healthy"
+
+
+# ---- which signals are followed, and over what they are averaged
+
+
+@pytest.mark.parametrize("column", [True, False])
+def test_columns_are_not_mistaken_for_a_batch(column):
+    # the same recurrence in column and row convention: h is one vector either way
+    p = tr.nn.Parameter(np.random.default_rng(0).standard_normal((8, 8)) / np.sqrt(8))
+
+    def model(h):
+        for t in range(20):
+            with tr.scope(t=t):
+                h = p @ h if column else h @ p.T
+        return h
+
+    start = np.random.default_rng(1).standard_normal((8, 1))
+    gain = tr.trace(model, start if column else start.T.copy(), loss=lambda h: h.sum()).gain()
+    signal = np.ones(8)
+    norms = [np.linalg.norm(signal := p.value.T @ signal if lag else signal) for lag in range(20)]
+    np.testing.assert_allclose(gain.log_gain, np.log(norms) - np.log(norms[0]), atol=1e-12)
+    assert gain.rows.shape == (20, 1)
+
+
+def test_a_loss_on_an_earlier_step_starts_there():
+    rnn = tr.nn.RNN(3, 5, dtype="float64", seed=0)
+    x = inputs(20, 2, 3)
+    early, short = traced(rnn, x, lambda y: y[5].sum()), traced(rnn, x[:6])
+    np.testing.assert_allclose(early.gain().log_norm, short.gain().log_norm, atol=1e-12)
+    assert early.why().kind == short.why().kind
+    assert early.horizon("weight_hh_l0") == short.horizon("weight_hh_l0")
+    assert early.grad_terms("weight_hh_l0").lags[5] == 0
+
+
+def gated(gates):
+    """20 steps of h * gate, one gate for each sequence."""
+
+    def model(h):
+        for t in range(20):
+            with tr.scope(t=t):
+                h = h * np.array(gates)[:, None]
+        return h
+
+    return tr.trace(model, np.ones((len(gates), 3)), loss=lambda h: h.sum())
+
+
+def test_sequences_that_go_apart_are_not_averaged_to_health():
+    found = gated([2.0, 2.0, 0.5, 0.5]).why()
+    assert found.kind == "vanishing and exploding"
+    assert "in 50% of them" in found.cause
+    assert gated([1.0, 1.0, 1.0, 0.5]).why().kind == "vanishing"
+    assert gated([1.0, 1.0, 1.0, 2.0]).why().kind == "exploding"
+    assert gated([1.0] * 9 + [0.5]).why().kind == "healthy"
+
+
+def test_mostly_dead_sequences_are_not_healthy():
+    rnn = tr.nn.RNN(1, 2, nonlinearity="relu", bias=False, dtype="float64", init="identity")
+    rnn.weight_ih_l0.value[...] = 1
+    x = -np.ones((10, 8, 1))
+    x[:, 0] = 1
+    # the loss reaches every last state, and dies on the way back in those that relu has switched off
+    graph = tr.trace(lambda x: rnn(x)[0][-1] + x[-1] * 0, np.abs(x), loss=lambda y: y.sum())
+    assert graph.why().kind == "healthy"
+    x[-1] = 30  # all units on at the end, off before
+    found = traced(rnn, x).why()
+    assert found.kind == "vanishing"
+    assert found.numbers["silent_share"] == 7 / 8
+
+
+def test_no_signal_passes_where_gradients_are_off():
+    rnn = tr.nn.RNNCell(2, 3, dtype="float64", seed=0)
+
+    def model(x):
+        h = None
+        for t in range(6):
+            with tr.scope(layer=0, t=t):
+                if t == 3:
+                    with tr.no_grad():
+                        h = h * 1.0
+                h = rnn(x[t], h)
+        return h
+
+    graph = tr.trace(model, inputs(6, 1, 2), loss=lambda h: h.sum())
+    assert graph[0, 2, "h"].grad is None
+    np.testing.assert_array_equal(graph.jacobian((0, 5, "h"), (0, 1, "h")), 0)
+    assert len(graph.gain().lags) == 3
+
+
+def test_a_mask_of_minus_infinity_is_in_order():
+    rnn = tr.nn.RNN(3, 4, dtype="float64", seed=0)
+    mask = np.array([0.0, -np.inf, 0.0, 0.0])
+    found = tr.trace(rnn, inputs(6, 1, 3), loss=lambda y: tr.softmax(y[-1] + mask)[0, 0]).why()
+    assert found.kind in ("healthy", "vanishing")
+
+
+def test_words_fit_the_numbers():
+    zeros = verdict(tr.nn.RNN(3, 8, init="zeros", dtype="float64", seed=0))
+    assert zeros.kind == "vanishing"
+    assert "nothing is left" in zeros.cause
+    for bad in ("e-305", "every 0", "fade: ,", "inf nats"):
+        assert bad not in zeros.cause
+    relu = verdict(tr.nn.RNN(3, 32, nonlinearity="relu", init="orthogonal", dtype="float64", seed=0))
+    assert "does not saturate" not in relu.advice
+
+    def leaky(h):
+        for t in range(30):
+            with tr.scope(t=t):
+                h = h * 0.95
+        return h
+
+    assert "other -1.49" in tr.trace(leaky, np.ones((1, 3)), loss=lambda h: h.sum()).why().cause
+    # what is in use already is not advised
+    assert 'init="orthogonal"' not in verdict(tr.nn.RNN(3, 32, init="orthogonal", dtype="float64", seed=0)).advice

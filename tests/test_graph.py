@@ -1,5 +1,6 @@
 """Reading a graph: addresses, edges, paths, comparison, text; and the snapshot that it is."""
 
+import threading
 from math import comb
 
 import numpy as np
@@ -280,3 +281,75 @@ def test_one_parameter_for_two_is_not_the_same():
     assert "stands for both" in tr.same_graph(two, one).difference
     assert tr.same_graph(one, two)
     assert not tr.same_graph(one, two).tied
+
+
+# ---- what a trace must survive
+
+
+def test_a_trace_of_a_function_is_a_snapshot_too(rnn, x):
+    graph = tr.trace(lambda x: rnn(x)[0][-1].sum(), x)
+    assert set(graph.parameters) == {n for n, _ in rnn.named_parameters()}
+    assert tr.same_graph(graph, tr.trace(rnn, x, loss=last_sum))
+    jacobian, terms = graph.jacobian((0, -1, "h"), (0, 0, "h")), graph.grad_terms("weight_hh_l0").sum()
+    for p in rnn.parameters():
+        p.value *= 2
+    np.testing.assert_array_equal(graph.jacobian((0, -1, "h"), (0, 0, "h")), jacobian)
+    np.testing.assert_array_equal(graph.grad_terms("weight_hh_l0").sum(), terms)
+
+
+def test_parameters_of_equal_name_are_kept_apart():
+    a, b = tr.nn.Linear(2, 2, dtype="float64", seed=0), tr.nn.Linear(2, 2, dtype="float64", seed=1)
+    graph = tr.trace(lambda x: b(a(x)), np.ones((1, 2)), loss=lambda y: y.sum())
+    assert list(graph.parameters) == ["weight", "bias", "weight#2", "bias#2"]
+    both = tr.trace(lambda x, y: x * y, tr.Tensor([1.0], name="x"), tr.Tensor([2.0], name="x"))
+    assert both["x"].grad == 2
+    assert both["x1"].grad == 1
+
+
+def test_backward_through_the_output_leaves_the_trace(graph):
+    graph.output[0].sum().backward()
+    assert graph.gain().total < 0
+    assert graph.grad_terms("weight_hh_l0").horizon() > 0
+
+
+def test_tracing_in_threads(rnn, x):
+    values = [p.value for p in rnn.parameters()]
+    threads = [threading.Thread(target=tr.trace, args=(rnn, x), kwargs={"loss": last_sum}) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert [p.value is v for p, v in zip(rnn.parameters(), values, strict=True)] == [True] * 8
+
+
+def test_graphs_of_almost_nothing():
+    graph = tr.trace(lambda x: x, np.array(1.0))
+    assert len(graph) == 1
+    assert graph.loss.grad == 1
+    early = tr.Tensor([1.0], requires_grad=True) * 2
+    with pytest.raises(ValueError, match="before the trace began"):
+        tr.trace(lambda x: early, np.ones(1))
+
+
+def test_kind_errors(graph, rnn):
+    with pytest.raises(KeyError, match="layer and t are integers, slices or None, got 'tanh'"):
+        graph[0, "tanh"]
+    with pytest.raises(TypeError, match="compares two traces, got RNN"):
+        tr.same_graph(rnn, graph)
+    assert graph[0, :, "h"][1:3].grad.shape == (2, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "count"),
+    [
+        (lambda y: y[np.int64(-1)].sum(), 6),
+        (lambda y: y[-1:].sum(), 6),
+        (lambda y: y[[5]].sum(), 6),
+        (lambda y: y.transpose(1, 0, 2)[:, -1].sum(), 6),
+        (lambda y: y[()].sum(), 21),
+        (lambda y: y[4:].sum(), 11),
+    ],
+)
+def test_paths_go_through_the_entries_that_an_index_reads(graph, rnn, x, loss, count):
+    graph = tr.trace(rnn, x, loss=loss)
+    assert graph.paths(graph.loss, (0, 0, "h")).count == count

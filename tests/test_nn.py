@@ -215,3 +215,39 @@ def test_mlp_is_a_chain_of_layers():
     check_grads(mlp, x)
     graph = tr.trace(mlp, x, loss=lambda y: y.sum())
     assert [n.layer for n in graph[:, :, "tanh"]] == [0, 1, 2]
+
+
+def test_replaced_parameters_are_used():
+    rnn = tr.nn.RNN(3, 5, dtype="float64", seed=0)
+    x = np.ones((2, 1, 3))
+    before = rnn(x)[0].value.copy()
+    rnn.weight_hh_l0 = tr.nn.Parameter(np.zeros((5, 5)))
+    output = rnn(x)[0]
+    assert not np.array_equal(output.value, before)
+    output.sum().backward()
+    assert rnn.weight_hh_l0.grad is not None
+    rnn.nonlinearity = "relu"
+    assert rnn(x)[0].value.min() >= 0
+    assert rnn.unroll(2).layers[0][0].hidden.weight is rnn.weight_hh_l0
+
+
+def test_wide_orthogonal_layers_train():
+    layer = tr.nn.Linear(8, 4, init="orthogonal", seed=0)
+    layer(np.ones((2, 8), np.float32)).sum().backward()
+    tr.optim.Adam(layer.parameters()).step()
+    given = np.ones((2, 3)).T
+    p = tr.nn.Parameter(given)
+    p.value[...] = 7
+    assert given[0, 0] == 1
+
+
+def test_modules_in_dictionaries_cycles_and_private_names():
+    class Part(tr.nn.Module):
+        pass
+
+    a, b = Part(), Part()
+    a._w = tr.nn.Parameter([1.0])
+    a.parts = {"b": b}
+    b.parent = a
+    b.w = tr.nn.Parameter([2.0])
+    assert [n for n, _ in a.named_parameters()] == ["_w", "parts.b.w"]

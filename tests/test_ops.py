@@ -274,3 +274,18 @@ def test_dtypes_do_not_mix(backend):
 def test_targets_must_be_integers():
     with pytest.raises(TypeError, match="cross_entropy: expected integers, got float64"):
         tr.cross_entropy(np.ones((2, 3)), [0.5, 1.0])
+
+
+def test_weights_of_an_embedding_have_two_axes():
+    for shape in ((), (3,), (2, 2, 2)):
+        with pytest.raises(tr.ShapeError, match="expected a weight"):
+            tr.embedding(tr.Tensor(np.ones(shape)), np.array([0]))
+    for backend in (native, reference):
+        with pytest.raises(ValueError, match="0-d"):
+            backend.take(np.ones(()), np.array([0]))
+
+
+def test_an_unknown_reduction_is_refused():
+    for call in (lambda r: tr.cross_entropy(np.ones((2, 3)), [0, 1], r), lambda r: tr.mse_loss(np.ones(2), np.ones(2), r)):
+        with pytest.raises(ValueError, match="unknown reduction 'avg'; expected one of mean, sum, none"):
+            call("avg")

@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -110,3 +111,23 @@ def test_public_names_have_docstrings():
     for name in tinygrad_rnn.__all__:
         thing = getattr(tinygrad_rnn, name)
         assert thing.__doc__, name
+
+
+def test_what_the_readme_shows_is_there():
+    checkout = ROOT.parent
+    readme = (checkout / "README.md").read_text()
+    for path in re.findall(r"\]\(([^)#:]+)\)", readme):
+        assert (checkout / path).is_file(), path
+        tracked = subprocess.run(["git", "ls-files", "--error-unmatch", path], cwd=checkout, capture_output=True)
+        assert tracked.returncode == 0 or not (checkout / ".git").exists(), f"{path} is not in the repository"
+
+
+def test_the_readmes_python_runs():
+    readme = (ROOT.parent / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.S)
+    assert len(blocks) >= 2
+    code = "\n".join(blocks)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "identical: " in run.stdout
+    assert "VANISHING" in run.stdout

@@ -1,6 +1,8 @@
 """The tape: reuse, freeing, addresses, errors; and random programs against a plain evaluator."""
 
+import copy
 import gc
+import pickle
 import threading
 import weakref
 
@@ -271,3 +273,51 @@ def test_random_programs(program, rows, columns, seed):
     )
     if np.abs(run(Numpy, program, values)).max() < 1e3:  # beyond, a numerical derivative says nothing
         check_grads(lambda *v: tr.tanh(run(tr, program, v)), *values, rtol=1e-5, atol=1e-7, step=2e-4)
+
+
+# ---- copies
+
+
+@pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_are_nodes_of_their_own(copy_of):
+    a = tr.nn.Parameter(np.array([1.0, 2.0]))
+    a.grad = np.array([5.0, 6.0])
+    b = copy_of(a)
+    assert type(b) is tr.nn.Parameter
+    np.testing.assert_array_equal(b.grad, a.grad)
+    a.grad = b.grad = None
+    ((a * 2).sum() + (b * 5).sum()).backward()
+    np.testing.assert_array_equal(a.grad, [2, 2])
+    np.testing.assert_array_equal(b.grad, [5, 5])
+
+
+def test_copied_models_train_apart():
+    a = tr.nn.RNN(2, 3, dtype="float64", seed=0)
+    b = copy.deepcopy(a)
+    x = np.ones((4, 1, 2))
+    (a(x)[0].sum() + b(x)[0].sum() * 2).backward()
+    np.testing.assert_allclose(b.weight_hh_l0.grad, 2 * a.weight_hh_l0.grad, rtol=1e-13)
+    assert b.weight_hh_l0 is b.cell_parameters(0)[1]
+
+
+def test_results_are_not_copied():
+    with pytest.raises(TypeError, match="only leaves can be copied.*'exp'"):
+        copy.deepcopy(tr.exp(leaf(1.0)))
+
+
+def test_a_taped_graph_outlives_a_backward_pass_outside():
+    x = leaf(1.0)
+    with tr.Tape() as tape:
+        y = tr.exp(x).sum()
+    y.backward()
+    y.backward()
+    assert all(n.residuals is not None for n in tape.nodes)
+
+
+def test_indices_are_remembered_as_they_were():
+    w = tr.Tensor(np.arange(6.0).reshape(3, 2), requires_grad=True)
+    index = np.array([0, 2])
+    y = tr.embedding(w, index).sum()
+    index[:] = 1
+    y.backward()
+    np.testing.assert_array_equal(w.grad, [[1, 1], [0, 0], [1, 1]])

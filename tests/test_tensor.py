@@ -111,3 +111,38 @@ def test_repr_is_short_and_names_what_matters():
     assert repr(tr.Tensor([1.0, 2.0])) == "Tensor([1., 2.], dtype=float32)"
     assert "op='tanh'" in repr(tr.tanh(tr.Tensor([1.0], requires_grad=True)))
     assert len(repr(tr.Tensor(np.zeros((1000, 1000))))) < 400
+
+
+def test_tensors_in_lists_are_not_cut_off_silently():
+    x = tr.Tensor(np.ones(2), requires_grad=True)
+    for call in (lambda: tr.Tensor([x[0], x[1]]), lambda: tr.exp([[x[0]], [x[1]]]), lambda: tr.stack([[x[0], x[1]]])):
+        with pytest.raises(TypeError, match="cut off from its graph"):
+            call()
+    assert tr.Tensor([[np.float64(1)]]).dtype == np.float64
+
+
+def test_comparisons_are_numpys():
+    x = tr.Tensor([1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(x == 2, [False, True, False])
+    np.testing.assert_array_equal(x != 2, [True, False, True])
+    np.testing.assert_array_equal(x > tr.Tensor([1.0, 1.0, 4.0]), [False, True, False])
+    np.testing.assert_array_equal([x < 2, x <= 2, x >= 2], [[1, 0, 0], [1, 1, 0], [0, 1, 1]])
+    assert len({x, x, tr.Tensor([1.0])}) == 2
+    assert x[x > 1].shape == (2,)
+
+
+def test_odd_shapes_and_indices():
+    x = tr.Tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
+    assert x[np.array(1)].shape == (3,)
+    assert tr.Tensor(np.arange(3.0))[np.array(1)].item() == 1
+    for call in (lambda: x.reshape(-2, 3), lambda: x.reshape(2.0, 3)):
+        with pytest.raises((tr.ShapeError, TypeError)):
+            call()
+    with pytest.raises(TypeError):
+        x.transpose(0.7, 1.2)
+    with pytest.raises(ValueError):
+        np.asarray(x, np.float32, copy=False)
+    assert f"{tr.Tensor(1.23456):.3f}" == "1.235"
+    y = tr.Tensor(np.ones(1, np.float32), requires_grad=True)
+    (y * 3).sum().backward(2.0)
+    assert y.grad == 6

@@ -41,7 +41,7 @@ def find_states(graph: Graph, axis: Axis | None = None) -> States:
     coordinate = [getattr(a, axis) for a in graph.addresses]
     live = graph.ancestors([graph.root], graph.cut)
     found: dict[int, set[int]] = {}
-    for i in sorted(live):
+    for i in sorted(live - graph.cut):
         for j in graph.inputs_of[i]:
             u, v = coordinate[j], coordinate[i]
             if u is None or v is None or u == v or graph.values[j].dtype.kind != "f":
