@@ -44,6 +44,8 @@ def test_prints_draws_and_writes_numbers(text, tmp_path, capsys):
         split = section["split"]
         assert sum(split["saturation"]) + sum(split["weights"]) + sum(split["other"]) == pytest.approx(section["total_nats"])
         assert sum(section["terms"]["shares"]) == pytest.approx(1, abs=1e-5)
+        # the untied nets have weights of their own, and other ones in every draw
+        assert len({*section["untied_total_nats"], section["total_nats"]}) == 41
     assert sorted(p.name for p in tmp_path.iterdir()) == ["numbers.json", "picture.png", "text.txt"]  # no scratch files
 
 

@@ -518,7 +518,7 @@ def same_graph(a: Graph, b: Graph) -> SameGraph:
     # from the last on, so that graphs of different length are laid end to end
     todo = [(a.root, b.root), *zip(reversed(ends[0]), reversed(ends[1]), strict=False)]
     joined: dict[int, int] = {}
-    back: dict[int, int] = {}
+    taken: set[int] = set()  # nodes of b that have a partner
     parameters: dict[int, dict[int, None]] = {}
     while todo:
         i, j = todo.pop()
@@ -527,13 +527,14 @@ def same_graph(a: Graph, b: Graph) -> SameGraph:
             if a.values[i].shape != b.values[j].shape:
                 differences.append((i, _differ(a, b, i, j, "shape", a.values[i].shape, b.values[j].shape)))
             continue
-        if i in joined or j in back:
-            if joined.get(i) != j or back.get(j) != i:
+        if i in joined or j in taken:
+            if joined.get(i) != j:
                 differences.append(
                     (i, f"{NodeView(a, i).label} is one node here and several in the other graph, or the reverse")
                 )
             continue
-        joined[i], back[j] = j, i
+        joined[i] = j
+        taken.add(j)
         wrong = _first_disagreement(a, b, i, j)
         if wrong:
             differences.append((i, wrong))

@@ -89,7 +89,7 @@ def _terms_against_sum(ax: Any, f: Findings) -> None:
     )
     ax.axhline(np.log10(size * eps), color=GREY, linewidth=1.0, linestyle="--")
     ax.annotate(
-        "rounding of the sum: smaller terms change nothing",
+        "rounding of the sum",
         (0, np.log10(size * eps)),
         xycoords=("axes fraction", "data"),
         xytext=(4, -11),
@@ -98,7 +98,6 @@ def _terms_against_sum(ax: Any, f: Findings) -> None:
         color=GREY,
     )
     ax.margins(y=0.12)
-    ax.legend(frameon=False, fontsize=8.5, loc="upper right", bbox_to_anchor=(1, 0.9))
 
 
 def save(figure: Any, path: str) -> None:
