@@ -21,6 +21,7 @@ ROOMS = [
     {"nn"},
     {"optim"},
     {"graph"},
+    {"compare"},
     {"flow"},
     {"testing"},
     {"experiment"},

@@ -10,9 +10,10 @@ print(graph.why())            # vanishing, healthy or exploding; the cause; what
 
 from . import functions, nn, ops, optim, testing
 from .backends import build_info
+from .compare import SameGraph, same_graph
 from .flow import Gain, GradTerms, Trace, Verdict, trace
 from .functions import *  # noqa: F403 (every public op)
-from .graph import Graph, Nodes, NodeView, Paths, SameGraph, same_graph
+from .graph import Graph, Nodes, NodeView, Paths
 from .ops import ShapeError
 from .tape import Address, Tape, no_grad, scope, use_backend
 from .tensor import Tensor

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from . import functions as F
+from .compare import SameGraph, same_graph
 from .flow import Gain, GradTerms, Trace, Verdict, trace
-from .graph import Paths, SameGraph, same_graph
+from .graph import Paths
 from .nn import RNN, Embedding, Linear, Module
 from .optim import Adam, clip_grad_norm_
 from .tensor import Tensor
