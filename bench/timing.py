@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from statistics import median
+from typing import TypeVar
 
 Contender = Callable[[], object]
+Name = TypeVar("Name", bound=Hashable)
 
 
-def seconds(contenders: Mapping[str, Contender], budget: float) -> dict[str, float]:
+def seconds(contenders: Mapping[Name, Contender], budget: float) -> dict[Name, float]:
     """Median seconds of one call for each contender. Each gets about `budget` seconds, in at least five rounds of enough
     calls to be measurable."""
     calls = {}
@@ -20,7 +22,7 @@ def seconds(contenders: Mapping[str, Contender], budget: float) -> dict[str, flo
         calls[name] = max(1, int(2e-4 / max(once, 1e-9)))
     slowest = max(_time(f, calls[name]) for name, f in contenders.items())
     rounds = max(5, min(200, int(budget / max(slowest, 1e-9))))
-    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    samples: dict[Name, list[float]] = {name: [] for name in contenders}
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -586,41 +586,54 @@ def linear(cnp.ndarray x not None, cnp.ndarray w not None, cnp.ndarray b=None):
 
 # ---- reductions ----------------------------------------------------------------------------------------------------
 
-cdef cnp.ndarray reduce(int kernel, cnp.ndarray x_, tuple axes, str name):
-    """Reduced over the sorted axes, which stay with length 1."""
+cdef cnp.ndarray reduce_run(int kernel, cnp.ndarray x_, int first, int last, bint keepdims, str name):
+    """Reduced over the adjacent axes first..last, in one call of the kernel."""
     cdef cnp.ndarray x = contiguous(x_, kernel)
-    cdef int dtype = dtype_of(x, kernel), last, first, i, at = len(axes) - 1
+    cdef int i, nd = 0
     cdef ptrdiff_t n[3]
     cdef cnp.npy_intp dims[MAX_DIMS]
+    cdef cnp.npy_intp size
     cdef cnp.ndarray y
     cdef void *p[2]
-    if not axes:
-        return x
-    while at >= 0:  # each run of adjacent axes is one call of the kernel
+    n[0], n[1], n[2] = 1, 1, 1
+    for i in range(cnp.PyArray_NDIM(x)):
+        size = cnp.PyArray_DIMS(x)[i]
+        n[0 if i < first else 1 if i <= last else 2] *= size
+        if keepdims or not first <= i <= last:
+            dims[nd] = 1 if first <= i <= last else size
+            nd += 1
+    if kernel == TGR_K_max and n[1] == 0:
+        raise ValueError(f"{name}: the maximum of an empty axis does not exist (shape {shape_of(x)})")
+    y = empty(nd, dims, x)
+    p[0], p[1] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x)
+    run(kernel, dtype_of(x, kernel), p, n, NULL, n[0] * n[1] * n[2])
+    return y
+
+
+cdef cnp.ndarray reduce(int kernel, cnp.ndarray x, tuple axes, bint keepdims, str name):
+    """Reduced over the sorted axes, last run of adjacent ones first."""
+    cdef int first, last, at = len(axes) - 1
+    if at < 0:
+        return contiguous(x, kernel)
+    while at >= 0:
         last = first = axes[at]
         while at > 0 and axes[at - 1] == first - 1:
             at -= 1
             first = axes[at]
         at -= 1
-        n[0], n[1], n[2] = 1, 1, 1
-        for i in range(cnp.PyArray_NDIM(x)):
-            n[0 if i < first else 1 if i <= last else 2] *= cnp.PyArray_DIMS(x)[i]
-            dims[i] = 1 if first <= i <= last else cnp.PyArray_DIMS(x)[i]
-        if kernel == TGR_K_max and n[1] == 0:
-            raise ValueError(f"{name}: the maximum of an empty axis does not exist (shape {shape_of(x)})")
-        y = empty(cnp.PyArray_NDIM(x), dims, x)
-        p[0], p[1] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x)
-        run(kernel, dtype, p, n, NULL, n[0] * n[1] * n[2])
-        x = y
+        x = reduce_run(kernel, x, first, last, keepdims, name)
     return x
 
 
-cdef cnp.ndarray reduced(int kernel, cnp.ndarray x, axis, keepdims, str name):
-    cdef tuple axes = axes_of(axis, cnp.PyArray_NDIM(x), name)
-    cdef cnp.ndarray y = reduce(kernel, x, axes, name)
-    if keepdims or not axes:
-        return y
-    return y.reshape(tuple([s for i, s in enumerate(shape_of(x)) if i not in axes]))
+cdef cnp.ndarray reduced(int kernel, cnp.ndarray x, axis, bint keepdims, str name):
+    cdef int one, nd = cnp.PyArray_NDIM(x)
+    if type(axis) is int:  # the common cases need no list of axes
+        one = axis + nd if axis < 0 else axis
+        if 0 <= one < nd:
+            return reduce_run(kernel, x, one, one, keepdims, name)
+    elif axis is None and nd:
+        return reduce_run(kernel, x, 0, nd - 1, keepdims, name)
+    return reduce(kernel, x, axes_of(axis, nd, name), keepdims, name)
 
 
 def sum(cnp.ndarray x not None, axis=None, keepdims=False):
@@ -651,7 +664,7 @@ def sum_to(cnp.ndarray g not None, tuple shape):
             if shape[i] != 1:
                 raise ValueError(f"sum_to: {shape} does not broadcast to {shape_of(g)}")
             axes.append(i + extra)
-    return reduce(TGR_K_sum, g, tuple(axes), "sum_to").reshape(shape)
+    return reduce(TGR_K_sum, g, tuple(axes), True, "sum_to").reshape(shape)
 
 
 def sum_of_squares(cnp.ndarray x_ not None):

@@ -41,18 +41,15 @@ def _linear_forward(k, x, w, b=None):
 
 def _linear_vjp(k, g, x, w, needs):
     # out = x w^T + b: gx = g w, gw = g^T x, gb = the sum of g over all rows
-    outputs, inputs = w.shape
     if g.ndim != 2:
         rows = prod(x.shape[:-1])
-        g2, x2 = k.reshape(g, (rows, outputs)), k.reshape(x, (rows, inputs))
-    else:
-        g2, x2 = g, x
-    gx = k.matmul(g2, w) if needs[0] else None
-    return (
-        gx if gx is None or g.ndim == 2 else k.reshape(gx, x.shape),
-        k.matmul(k.transpose(g2), x2) if needs[1] else None,
-        k.sum(g2, 0) if len(needs) > 2 and needs[2] else None,
-    )[: len(needs)]
+        flat = _linear_vjp(k, k.reshape(g, (rows, w.shape[0])), k.reshape(x, (rows, w.shape[1])), w, needs)
+        return (k.reshape(flat[0], x.shape) if needs[0] else None, *flat[1:])
+    gx = k.matmul(g, w) if needs[0] else None
+    gw = k.matmul(k.transpose(g), x) if needs[1] else None
+    if len(needs) == 2:
+        return gx, gw
+    return gx, gw, k.sum(g, 0) if needs[2] else None
 
 
 matmul = Op("matmul", _matmul_shape, _matmul_forward, _matmul_vjp, kind="weights")
