@@ -65,14 +65,38 @@ def same_graph(a: Graph, b: Graph) -> SameGraph:
             raise TypeError(
                 f"same_graph compares two traces, got {type(g).__name__}; pass what tr.trace(model, x, loss=...) returns"
             )
-    ends = tuple([i for i in range(len(g)) if g.roles[i] == "op" and not g.outputs_of[i]] for g in (a, b))
-    counts = tuple(sum(r != "parameter" for r in g.roles) for g in (a, b))
-    edges = tuple(sum(map(len, g.inputs_of)) for g in (a, b))
+    joined, parameters, differences = _join(a, b)
+    identical = not differences
+    value_difference = grad_difference = float("nan")
+    if identical:
+        value_difference = _largest([_distance(a.values[i], b.values[j]) for i, j in joined.items()])
+        gaps = [_distance(a.grads[i], b.grads[j]) for i, j in joined.items()]
+        grad_difference = _largest(gaps + [_distance(a.grads[i], _summed(b, js)) for i, js in parameters.items()])
+    return SameGraph(
+        identical=identical,
+        difference=None if identical else min(differences)[1],
+        nodes=(_size(a), _size(b)),
+        edges=(len(a.edges), len(b.edges)),
+        parameters={a.names[i]: [b.names[j] for j in sorted(js)] for i, js in sorted(parameters.items())},
+        addresses_agree=all(a.addresses[i] == b.addresses[j] for i, j in joined.items()),
+        value_difference=value_difference,
+        grad_difference=grad_difference,
+    )
+
+
+def _size(graph: Graph) -> int:
+    return sum(role != "parameter" for role in graph.roles)
+
+
+def _join(a: Graph, b: Graph) -> tuple[dict[int, int], dict[int, dict[int, None]], list[tuple[int, str]]]:
+    """The node of b that stands where each node of a does, the parameters of b in the places of each parameter of a, and the
+    differences met, each with its position in a."""
+    ends_a, ends_b = ([i for i in range(len(g)) if g.roles[i] == "op" and not g.outputs_of[i]] for g in (a, b))
     differences: list[tuple[int, str]] = []
-    if len(ends[0]) != len(ends[1]):
-        differences.append((len(a), f"the first graph has {len(ends[0])} final nodes, the second {len(ends[1])}"))
+    if len(ends_a) != len(ends_b):
+        differences.append((len(a), f"the first graph has {len(ends_a)} final nodes, the second {len(ends_b)}"))
     # from the last on, so that graphs of different length are laid end to end
-    todo = [(a.root, b.root), *zip(reversed(ends[0]), reversed(ends[1]), strict=False)]
+    todo = [(a.root, b.root), *zip(reversed(ends_a), reversed(ends_b), strict=False)]
     joined: dict[int, int] = {}
     taken: set[int] = set()  # nodes of b that have a partner
     parameters: dict[int, dict[int, None]] = {}
@@ -85,9 +109,8 @@ def same_graph(a: Graph, b: Graph) -> SameGraph:
             continue
         if i in joined or j in taken:
             if joined.get(i) != j:
-                differences.append(
-                    (i, f"{NodeView(a, i).label} is one node here and several in the other graph, or the reverse")
-                )
+                label = NodeView(a, i).label
+                differences.append((i, f"{label} is one node here and several in the other graph, or the reverse"))
             continue
         joined[i] = j
         taken.add(j)
@@ -100,34 +123,12 @@ def same_graph(a: Graph, b: Graph) -> SameGraph:
     for i, js in parameters.items():
         for j in js:
             if claimed.setdefault(j, i) != i:
-                differences.append(
-                    (i, f"{NodeView(b, j).name} stands for both {NodeView(a, i).name} and {NodeView(a, claimed[j]).name}")
-                )
-    if not differences and counts != (len(joined),) * 2:
-        differences.append(
-            (
-                len(a),
-                f"{counts[0] - len(joined)} nodes of the first and {counts[1] - len(joined)} of the second have no partner",
-            )
-        )
-    identical = not differences
-    return SameGraph(
-        identical=identical,
-        difference=min(differences)[1] if differences else None,
-        nodes=counts,  # type: ignore[arg-type]
-        edges=edges,  # type: ignore[arg-type]
-        parameters={a.names[i]: [b.names[j] for j in sorted(js)] for i, js in sorted(parameters.items())},
-        addresses_agree=all(a.addresses[i] == b.addresses[j] for i, j in joined.items()),
-        value_difference=_largest([_distance(a.values[i], b.values[j]) for i, j in joined.items()])
-        if identical
-        else float("nan"),
-        grad_difference=_largest(
-            [_distance(a.grads[i], b.grads[j]) for i, j in joined.items()]
-            + [_distance(a.grads[i], _summed(b, js)) for i, js in parameters.items()]
-        )
-        if identical
-        else float("nan"),
-    )
+                both = f"{NodeView(a, i).name} and {NodeView(a, claimed[j]).name}"
+                differences.append((i, f"{NodeView(b, j).name} stands for both {both}"))
+    alone = _size(a) - len(joined), _size(b) - len(joined)
+    if not differences and any(alone):
+        differences.append((len(a), f"{alone[0]} nodes of the first and {alone[1]} of the second have no partner"))
+    return joined, parameters, differences
 
 
 def _differ(a: Graph, b: Graph, i: int, j: int, what: str, x: Any, y: Any) -> str:

@@ -148,6 +148,11 @@ def owner(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def _in_float64(residual: Any) -> Any:
+    single = isinstance(residual, np.ndarray) and residual.dtype == np.float32
+    return residual.astype(np.float64) if single else residual
+
+
 class Graph:
     """Every node of one recorded computation, in topological order.
 
@@ -163,6 +168,7 @@ class Graph:
     inputs_of   positions of the inputs; outputs_of: of the nodes made from it
     values, grads, addresses, roles
     names       by position, of parameters and inputs; root: the position of the loss
+    steps       number of time steps: the largest t, plus 1; layers: likewise
     cut         positions that were recorded where gradients were off: no signal passes behind them
     """
 
@@ -217,7 +223,7 @@ class Graph:
                 self.addresses[i] = Address(layers.pop() if len(layers) == 1 else None, None)
         # where gradients were switched off (no_grad), no signal passes
         self.cut = {i for i, n in enumerate(self.records) if self.ops[i] and True in n.needs and not n.requires_grad}
-        self._last = Address(*(max((c for a in self.addresses if (c := a[i]) is not None), default=-1) for i in range(2)))
+        self.layers, self.steps = (max((c + 1 for a in self.addresses if (c := a[i]) is not None), default=0) for i in range(2))
 
     def _snapshot(self) -> list[np.ndarray]:
         """The values; those that live in a leaf's memory, which training writes to, as copies."""
@@ -240,16 +246,6 @@ class Graph:
     def parameters(self) -> dict[str, NodeView]:
         """The parameters that were used, by name."""
         return {self.names[i]: NodeView(self, i) for i, role in enumerate(self.roles) if role == "parameter"}
-
-    @property
-    def steps(self) -> int:
-        """Number of time steps: the largest t, plus 1."""
-        return self._last.t + 1  # type: ignore[operator]
-
-    @property
-    def layers(self) -> int:
-        """Number of layers: the largest layer, plus 1."""
-        return self._last.layer + 1  # type: ignore[operator]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -278,7 +274,7 @@ class Graph:
         for k in (layer, t):
             if not (k is None or isinstance(k, slice) or hasattr(k, "__index__")):
                 raise KeyError(f"graph[layer, t, what]: layer and t are integers, slices or None, got {k!r}")
-        matches = (self._matcher(layer, self._last.layer), self._matcher(t, self._last.t))
+        matches = (self._matcher(layer, self.layers), self._matcher(t, self.steps))
         found = Nodes(
             NodeView(self, i)
             for i, address in enumerate(self.addresses)
@@ -293,8 +289,7 @@ class Graph:
         return not isinstance(what, str) or view.op == what or view.name == what
 
     @staticmethod
-    def _matcher(key: Any, last: int | None) -> Any:
-        size = (last if last is not None else -1) + 1
+    def _matcher(key: Any, size: int) -> Any:
         if key is None:
             return lambda c: c is None
         if isinstance(key, slice):
@@ -331,6 +326,15 @@ class Graph:
         """What the op at a position does to a signal (see ops.op.Kind); None for a leaf."""
         op = self.ops[position]
         return op.kind if op else None
+
+    def vjp(self, position: int, g: np.ndarray, needs: tuple[bool, ...], exactly: bool = True) -> tuple[Any, ...]:
+        """Cotangents of the inputs of a node, given its own; None where not needed. In float64, or, not `exactly`, in the
+        precision of the pass that was recorded."""
+        op, node = self.ops[position], self.records[position]
+        if op is None or node.residuals is None:
+            raise ValueError(f"{NodeView(self, position).label} has no rule to pull a cotangent back with")
+        residuals = map(_in_float64, node.residuals) if exactly else node.residuals
+        return op.vjp(BACKENDS["native"], g, *residuals, needs=needs, **node.params)
 
     # ---- reachability and paths
 
@@ -379,17 +383,15 @@ class Graph:
         """The inputs that node i reads from: where it indexes a stack, the entries that it picks, not the stack."""
         if NodeView(self, i).op not in ("index", "take"):
             return self.inputs_of[i]
-        k, at = BACKENDS["native"], i
+        at = i
         g: Any = np.ones(self.values[i].shape)
         while self.kind(at) == "view" or at == i:
-            node = self.records[at]
-            (g,) = node.op.vjp(k, g, *node.residuals, needs=(True,), **node.params)  # type: ignore[union-attr, misc]
+            (g,) = self.vjp(at, g, (True,))
             (at,) = self.inputs_of[at]
         if NodeView(self, at).op not in ("stack", "concatenate"):
             return self.inputs_of[i]
         # sums of ones: a part is read exactly where its share of them is not 0
-        node = self.records[at]
-        parts = node.op.vjp(k, g, *node.residuals, needs=(True,) * len(node.inputs), **node.params)  # type: ignore[union-attr, misc]
+        parts = self.vjp(at, g, (True,) * len(self.inputs_of[at]))
         return tuple(j for j, part in zip(self.inputs_of[at], parts, strict=True) if part.any())
 
     # ---- printing

@@ -5,29 +5,12 @@ The rules and kernels are those of the ops themselves; only the precision differ
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
 
-from ..backends import BACKENDS
-from ..graph import Graph, NodeView
+from ..graph import Graph
 
 Cotangents = dict[int, np.ndarray]
-
-
-def vjp(graph: Graph, i: int, g: np.ndarray, needs: tuple[bool, ...], exactly: bool = True) -> tuple:
-    """Cotangents of the inputs of node i, None where not needed; in float64, or, not `exactly`, in the precision
-    that made the gradient."""
-    op, node = graph.ops[i], graph.records[i]
-    if op is None or node.residuals is None:
-        raise ValueError(f"{NodeView(graph, i).label} has no rule to pull a cotangent back with")
-    residuals = map(_in_float64, node.residuals) if exactly else node.residuals
-    return op.vjp(BACKENDS["native"], g, *residuals, needs=needs, **node.params)
-
-
-def _in_float64(residual: Any) -> Any:
-    single = isinstance(residual, np.ndarray) and residual.dtype == np.float32
-    return residual.astype(np.float64) if single else residual
 
 
 def pull(
@@ -47,7 +30,7 @@ def pull(
         if g is None:
             continue
         inputs = graph.inputs_of[i]
-        for j, gx in zip(inputs, vjp(graph, i, g, tuple(j in on_path for j in inputs)), strict=True):
+        for j, gx in zip(inputs, graph.vjp(i, g, tuple(j in on_path for j in inputs)), strict=True):
             if gx is not None:
                 frontier[j] = frontier[j] + gx if j in frontier else gx
         if observe:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Graph
-from .pullback import vjp
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +111,7 @@ def _term(graph: Graph, user: int, slot: int) -> np.ndarray:
     at = user
     while graph.inputs_of[at]:
         inputs = graph.inputs_of[at]
-        g = vjp(graph, at, g, tuple(s == slot for s in range(len(inputs))), exactly=False)[slot]
+        g = graph.vjp(at, g, tuple(s == slot for s in range(len(inputs))), exactly=False)[slot]
         at, slot = inputs[slot], 0
     return g
 

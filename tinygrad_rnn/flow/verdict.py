@@ -10,7 +10,6 @@ import numpy as np
 
 from ..graph import Graph, NodeView
 from .gain import Gain, gain
-from .pullback import vjp
 from .states import Axis, States, find_states
 from .terms import grad_terms
 
@@ -80,7 +79,7 @@ def why(graph: Graph, axis: Axis | None = None) -> Verdict:
         kind: Kind = "vanishing and exploding"
     else:
         kind = "vanishing" if vanishes else "exploding" if explodes else "healthy"
-    return Verdict(kind, _cause(kind, split, numbers), _advice(kind, split, numbers), numbers, split)
+    return Verdict(kind, _cause(kind, numbers), _advice(kind, numbers), numbers, split)
 
 
 def _not_finite(graph: Graph) -> int | None:
@@ -98,7 +97,7 @@ def _not_finite(graph: Graph) -> int | None:
 
 def _numbers(graph: Graph, states: States, split: Gain) -> dict[str, Any]:
     # what the signal crosses; the first states are its end, and what made them is not crossed
-    on_path = [i for i in graph.between(states.at[-1], states.at[0]) if i not in states.at[0]]
+    on_path = [i for i in graph.between(states.at[split.lags[-1]], states.at[0]) if i not in states.at[0]]
     slopes = [_slope(graph, i).ravel() for i in on_path if graph.kind(i) == "activation"]
     slope = np.concatenate(slopes) if slopes else np.ones(1)
     products = [i for i in on_path if graph.kind(i) == "weights"]
@@ -142,7 +141,7 @@ def _numbers(graph: Graph, states: States, split: Gain) -> dict[str, Any]:
 
 def _slope(graph: Graph, i: int) -> np.ndarray:
     """phi' at every unit of activation node i."""
-    return vjp(graph, i, np.ones(graph.values[i].shape), (True,))[0]
+    return graph.vjp(i, np.ones(graph.values[i].shape), (True,))[0]
 
 
 def _parts(numbers: dict[str, Any], sign: int) -> list[tuple[str, float]]:
@@ -153,7 +152,7 @@ def _parts(numbers: dict[str, Any], sign: int) -> list[tuple[str, float]]:
     return sorted(((k, v / whole) for k, v in pushing.items()), key=lambda kv: -kv[1])
 
 
-def _cause(kind: Kind, split: Gain, n: dict[str, Any]) -> str:
+def _cause(kind: Kind, n: dict[str, Any]) -> str:
     unit = "step" if n["axis"] == "t" else "layer"
     span = f"{n['steps']} {unit}s back"
     if n["silent_share"] == 1:
@@ -213,7 +212,7 @@ def _times(factor: float) -> str:
     return f"{factor:.2f} times" if 0.01 <= factor <= 1000 else f"{factor:.1e} times"
 
 
-def _advice(kind: Kind, split: Gain, n: dict[str, Any]) -> str:
+def _advice(kind: Kind, n: dict[str, Any]) -> str:
     recurrent, parts = n["axis"] == "t", _parts(n, -1)
     if kind == "healthy":
         return ""
