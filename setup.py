@@ -4,15 +4,16 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-# No -ffast-math: NaN, infinity and signed zero go through kernels as IEEE 754 says. What the three flags give up is
+# No -ffast-math: NaN, infinity and signed zero go through kernels as IEEE 754 says. What these flags give up is
 # errno and the floating-point exception flags, which nobody reads and which would forbid vector code.
-FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-pthread"]
 
 native = Extension(
     "tinygrad_rnn._native",
     sources=[
         "tinygrad_rnn/_native.pyx",
         "csrc/dispatch.c",
+        "csrc/threads.c",
         "csrc/kernels_baseline.c",
         "csrc/kernels_avx2.c",
         "csrc/kernels_avx512.c",
@@ -22,10 +23,14 @@ native = Extension(
         "csrc/templating.h",
         "csrc/kernels.inc.c",
         "csrc/elementary.template.c",
+        "csrc/activation.template.c",
         "csrc/pointwise.template.c",
         "csrc/strided.template.c",
-        "csrc/matmul.template.c",
         "csrc/reduce.template.c",
+        "csrc/tile.template.c",
+        "csrc/product.template.c",
+        "csrc/matmul.template.c",
+        "csrc/cells.template.c",
         "csrc/loss.template.c",
         "csrc/gather.template.c",
         "csrc/update.template.c",
@@ -33,6 +38,7 @@ native = Extension(
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     extra_compile_args=FLAGS,
+    extra_link_args=["-pthread"],
 )
 
 setup(ext_modules=cythonize([native]))

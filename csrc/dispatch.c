@@ -1,5 +1,8 @@
-/* Chooses an instruction set, once, and names what can be chosen. */
+/* What the machine offers: instruction sets, of which the best is chosen once, cache sizes, memory of a thread. */
 #include "tgr.h"
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
 
 static const tgr_isa *const isas[] = {
     &tgr_isa_baseline,
@@ -46,4 +49,19 @@ void *tgr_scratch(void)
 {
     static _Thread_local _Alignas(64) char scratch[TGR_SCRATCH_BYTES];
     return scratch;
+}
+
+tgr_cache_sizes tgr_caches(void)
+{
+    static tgr_cache_sizes probed; /* threads that race write the same values */
+    if (!probed.l2) {
+        long l1 = 0, l2 = 0;
+#ifdef _SC_LEVEL1_DCACHE_SIZE
+        l1 = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+        l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+        probed.l1 = l1 > 0 ? l1 : 32 * 1024;
+        probed.l2 = l2 > 0 ? l2 : 512 * 1024;
+    }
+    return probed;
 }

@@ -8,13 +8,24 @@
 #define TGR_STRING2(a) #a
 #define TGR_STRING(a) TGR_STRING2(a)
 
+/* the iterations of the next loop do not depend on each other, even where its output is its input */
+#if defined(__clang__)
+#define TGR_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define TGR_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 #define TGR_DOUBLE 0
 #include "templating.h"
 #include "elementary.template.c"
+#include "activation.template.c"
 #include "pointwise.template.c"
 #include "strided.template.c"
-#include "matmul.template.c"
 #include "reduce.template.c"
+#include "tile.template.c"
+#include "product.template.c"
+#include "matmul.template.c"
+#include "cells.template.c"
 #include "loss.template.c"
 #include "gather.template.c"
 #include "update.template.c"
@@ -23,10 +34,14 @@
 #define TGR_DOUBLE 1
 #include "templating.h"
 #include "elementary.template.c"
+#include "activation.template.c"
 #include "pointwise.template.c"
 #include "strided.template.c"
-#include "matmul.template.c"
 #include "reduce.template.c"
+#include "tile.template.c"
+#include "product.template.c"
+#include "matmul.template.c"
+#include "cells.template.c"
 #include "loss.template.c"
 #include "gather.template.c"
 #include "update.template.c"
@@ -37,6 +52,7 @@ static int supported(void) { return TGR_SUPPORTED(); }
 const tgr_isa TGR_PASTE(tgr_isa_, TGR_ISA) = {
     .name = TGR_STRING(TGR_ISA),
     .vector_bytes = TGR_VECTOR_BYTES,
+    .panel = {TGR_NRV * TGR_VECTOR_BYTES / sizeof(float), TGR_NRV * TGR_VECTOR_BYTES / sizeof(double)},
     .supported = supported,
     .kernels = {
         {

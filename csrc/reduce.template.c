@@ -51,7 +51,6 @@ TGR_KERNEL(sum)
     }
     return TGR_OK;
 }
-#undef COLUMNS
 
 /* max of x(n), contiguous, n >= 1; NaN wins. Lanes of a fixed number, which a compiler turns into vectors. */
 static real FN(max_contiguous)(const real *restrict x, ptrdiff_t n)

@@ -8,6 +8,7 @@
 #undef M
 #undef REAL
 #undef LANES
+#undef lane_numbers
 
 #if TGR_DOUBLE
 #define real double
@@ -30,8 +31,26 @@
 /* elements in one vector register */
 #define LANES ((ptrdiff_t)(TGR_VECTOR_BYTES / sizeof(real)))
 
+#if TGR_DOUBLE
+#define lane_numbers TGR_lane_numbers_64
+typedef int64_t lane_numbers __attribute__((vector_size(TGR_VECTOR_BYTES)));
+#else
+#define lane_numbers TGR_lane_numbers_32
+typedef int32_t lane_numbers __attribute__((vector_size(TGR_VECTOR_BYTES)));
+#endif
+
 typedef real vec __attribute__((vector_size(TGR_VECTOR_BYTES)));
 typedef real unaligned_vec __attribute__((vector_size(TGR_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+/* one vector from or to any address */
+#undef LOAD
+#undef STORE
+#define LOAD(at) (*(const unaligned_vec *)(at))
+#define STORE(at, value) (*(unaligned_vec *)(at) = (value))
+
+/* a helper that must merge into its caller, where its constant arguments become constants */
+#undef INLINE
+#define INLINE static inline __attribute__((always_inline))
 
 #undef TGR_KERNEL
 #define TGR_KERNEL(name) \

@@ -33,7 +33,7 @@ typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
     X(neg) X(exp) X(log) X(sqrt) X(tanh) X(sigmoid) X(relu) X(relu_vjp) X(scale) \
     X(add) X(sub) X(mul) X(div) X(pow) X(pow_dbase) X(pow_dexponent) X(equal) \
     X(copy) X(accumulate) X(fill) \
-    X(matmul) \
+    X(matmul) X(pack) X(rnn_cell) X(rnn_cell_vjp) \
     X(sum) X(max) X(sum_of_squares) \
     X(softmax) X(log_softmax) X(nll) X(cross_entropy_vjp) \
     X(take) X(take_add) \
@@ -46,12 +46,16 @@ typedef enum {
     TGR_KERNEL_COUNT
 } tgr_kernel_id;
 
+/* What may follow a matrix product. */
+typedef enum { TGR_IDENTITY = 0, TGR_TANH = 1, TGR_SIGMOID = 2, TGR_RELU = 3 } tgr_activation;
+
 typedef int (*tgr_kernel)(void *const *p, const ptrdiff_t *n, const double *c);
 
 /* One instruction set: the same sources compiled for it, for both dtypes. */
 typedef struct {
     const char *name;
     int vector_bytes;
+    int panel[TGR_DTYPE_COUNT]; /* columns of a packed panel of a right operand */
     int (*supported)(void); /* does this CPU run it? */
     tgr_kernel kernels[TGR_DTYPE_COUNT][TGR_KERNEL_COUNT];
 } tgr_isa;
@@ -69,6 +73,22 @@ const tgr_isa *tgr_isa_at(int i);
 const tgr_isa *tgr_best_isa(void);
 const char *tgr_kernel_name(int kernel);
 const char *tgr_compiler(void);
+
+/* Sizes in bytes of the data caches of one core, probed once; a common size where the system does not say. */
+typedef struct {
+    ptrdiff_t l1, l2;
+} tgr_cache_sizes;
+tgr_cache_sizes tgr_caches(void);
+
+/* Threads. A kernel with much to do calls tgr_parallel, which calls part(context, i, parts) once for every i in 0..parts - 1, in
+ * the caller's thread and those of helpers, and returns when all are done. `work` counts elementary operations, multiply-adds for
+ * instance: a thread takes part only where there are TGR_WORK_PER_THREAD for each. parts <= `most`. */
+#define TGR_WORK_PER_THREAD 1000000
+typedef void (*tgr_part)(const void *context, int part, int parts);
+void tgr_parallel(ptrdiff_t work, ptrdiff_t most, tgr_part part, const void *context);
+int tgr_threads(void); /* the most that work on one kernel; 1 until it is set */
+void tgr_set_threads(int n);
+int tgr_threads_running(void); /* those inside a part now */
 
 /* Per-thread scratch memory for packed panels, 64-byte aligned, TGR_SCRATCH_BYTES long. Its contents
  * mean nothing between calls. */

@@ -89,6 +89,34 @@ MATMUL = (
 LINEAR = (((4, 3), (5, 3), (5,)), ((3,), (5, 3), (5,)), ((2, 4, 3), (5, 3), (5,)), ((0, 3), (5, 3), (5,)), ((1, 16), (33, 16), (33,)),
           ((7, 1), (1, 1), (1,)), ((19, 40), (21, 40), (21,)), ((2, 0), (3, 0), (3,)))  # fmt: skip
 
+NP_ACTIVATIONS = {
+    "tanh": np.tanh,
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "relu": lambda z: np.maximum(z, 0),
+    "identity": lambda z: z,
+}
+
+
+def rnn_cell(activation, biases=True, projected=False):
+    """Cells over batches and widths around the vector, 0 and 1 included."""
+    sizes = ((2, 3, 4), (1, 1, 1), (0, 2, 3), (3, 0, 2), (1, 17, 9), (5, 4, 33), (19, 33, 17))
+
+    def shapes(B, I, H):  # noqa: E741 (the sizes' usual letters)
+        if projected:
+            return ((B, H), (B, H), (H, H)) + (((H,),) if biases else ())
+        return ((B, I), (B, H), (H, I), (H, H)) + (((H,), (H,)) if biases else ())
+
+    def call(x, h, *w):
+        return tr.rnn_cell(x, h, *((None, w[0], None, *w[1:]) if projected else w), activation=activation)
+
+    def oracle(x, h, *w):
+        w_ih, w_hh, *b = (np.eye(h.shape[1]), *w) if projected else w
+        return NP_ACTIVATIONS[activation](x @ w_ih.T + h @ w_hh.T + sum(b))
+
+    label = activation + ("" if biases else ", no bias") + (", projected" if projected else "")
+    return Case("rnn_cell", call, oracle, tuple(shapes(*s) for s in sizes), low=-0.7, high=0.7, label=label)
+
+
 CASES = (
     two("add", lambda x, y: x + y, np.add),
     two("sub", lambda x, y: x - y, np.subtract),
@@ -105,6 +133,8 @@ CASES = (
     Case("matmul", tr.matmul, np.matmul, MATMUL),
     Case("linear", tr.linear, lambda x, w, b: x @ w.T + b, LINEAR),
     Case("linear", tr.linear, lambda x, w: x @ w.T, tuple(s[:2] for s in LINEAR), label="no bias"),
+    *(rnn_cell(activation) for activation in NP_ACTIVATIONS),
+    *(rnn_cell("tanh", biases, projected) for biases, projected in ((False, False), (False, True), (True, True))),
     one("sum", lambda x: x.sum(), np.sum),
     one("sum", lambda x: x.sum(axis=-1), lambda x: x.sum(-1), shapes=AXES, label="axis"),
     one(

@@ -12,7 +12,7 @@ from op_cases import CASES
 import tinygrad_rnn as tr
 from tinygrad_rnn.backends import native, reference
 from tinygrad_rnn.ops import TABLE
-from tinygrad_rnn.tape import Tape
+from tinygrad_rnn.tape import Tape, record
 from tinygrad_rnn.testing import check_grads
 
 by_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -85,10 +85,16 @@ def test_backends_have_the_same_functions():
         return {
             name: str(inspect.signature(f)).replace(" ", "")
             for name, f in vars(module).items()
-            if callable(f) and not name.startswith("_") and getattr(f, "__module__", "") == module.__name__
+            if callable(f)
+            and not inspect.isclass(f)
+            and not name.startswith("_")
+            and getattr(f, "__module__", "") == module.__name__
         }
 
-    about_the_build = {"isa", "isa_names", "supported_isa_names", "set_isa", "vector_bytes", "compiler"}
+    about_the_build = {
+        *("isa", "isa_names", "supported_isa_names", "set_isa", "vector_bytes", "compiler", "cache_sizes"),
+        *("get_num_threads", "set_num_threads", "threads_running"),
+    }
     ours = {n: s for n, s in functions(native).items() if n not in about_the_build}
     assert {n: [p.split("=")[0] for p in _names(native, n)] for n in ours} == {
         n: [p.split("=")[0] for p in _names(reference, n)] for n in functions(reference)
@@ -97,6 +103,98 @@ def test_backends_have_the_same_functions():
 
 def _names(module, name):
     return [p.rstrip("_") for p in inspect.signature(getattr(module, name)).parameters]
+
+
+# ---- fused ops against the ops they stand for
+
+
+def rnn_cell_rounding(arrays, g, projected=False, **params):
+    """How far two orders of summation may lie apart, for the value and for each input's cotangent, in units of eps: two for
+    every term that is summed, which is the same sum over absolute values, and four for f and f', which are 1 at most."""
+    arrays, g = [np.abs(a.astype(np.float64)) for a in arrays], np.abs(g.astype(np.float64))
+    x, h, *weights = arrays
+    w_ih, w_hh, *b = (None, *weights) if projected else weights
+    z = 2 * ((x if projected else x @ w_ih.T) + h @ w_hh.T + sum(b))
+    gz = g * (z + 4)  # |f''| <= 1
+    through = lambda a, b, exact: a @ b + 2 * exact @ b  # noqa: E731
+    out = {"y": z + 4, "x": gz if projected else through(gz, w_ih, g), "h": through(gz, w_hh, g)}
+    grads = [out["x"], out["h"], *([] if projected else [through(gz.T, x, g.T)]), through(gz.T, h, g.T)]
+    return out["y"], [*grads, *[gz.sum(0) + 2 * g.sum(0)] * len(b)]
+
+
+ROUNDING = {"rnn_cell": rnn_cell_rounding}
+
+
+def composed(tensor):
+    """The value of a fused node, recorded anew from its inputs through the ops it stands for."""
+    apply = lambda op, *inputs, **params: record(tr.Tensor, op, inputs, params)  # noqa: E731
+    return tensor.op.composed(apply, *tensor.inputs, **tensor.params)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if TABLE[c.op].composed], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_fused_ops_equal_what_they_stand_for(case, dtype, isa):
+    rng = np.random.default_rng(5)
+    for input_shapes in case.shapes:
+        arrays = case.inputs(rng, input_shapes, dtype)
+        inputs = leaves(arrays)
+        y = case.call(*inputs)
+        g = np.asarray(rng.standard_normal(y.shape), dtype)
+        z = composed(y)
+        of_value, of_grads = ROUNDING[case.op](arrays, g, **y.params)
+        eps = np.finfo(dtype).eps
+        assert np.all(np.abs(y.value - z.value) <= eps * of_value)
+        z.backward(g)
+        expected = [t.grad for t in inputs]
+        for t in inputs:
+            t.grad = None
+        y.backward(g)
+        for t, e, bound in zip(inputs, expected, of_grads, strict=True):
+            assert np.all(np.abs(t.grad - e) <= eps * bound), (input_shapes, t.shape)
+
+
+def test_every_op_of_cells_has_a_composition_and_a_bound():
+    cells = {name for name, op in TABLE.items() if op.forward.__module__.endswith(".cells")}
+    assert cells == {name for name, op in TABLE.items() if op.composed} == set(ROUNDING)
+
+
+@given(st.integers(1, 6), st.integers(0, 9), st.integers(1, 20), st.sampled_from(["tanh", "relu", "sigmoid", "identity"]))
+def test_a_fused_cell_over_drawn_sizes_steps_like_the_module(batch, features, hidden, activation):
+    rng = np.random.default_rng(6)
+    cell = tr.nn.RNNCell(max(features, 1), hidden, nonlinearity=activation, dtype=np.float64, seed=0)
+    x, h = (
+        rng.standard_normal((4, batch, max(features, 1))),
+        tr.Tensor(rng.standard_normal((batch, hidden)), requires_grad=True),
+    )
+    slow = fast = h
+    for step in x:
+        slow = cell(tr.Tensor(step), slow)
+        fast = tr.rnn_cell(step, fast, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh, activation)
+    np.testing.assert_allclose(fast.value, slow.value, rtol=1e-12, atol=1e-12)
+    g, grads = rng.standard_normal(h.shape), []
+    for last in (slow, fast):
+        cell.zero_grad()
+        h.grad = None
+        last.backward(g)
+        grads.append([h.grad, *(p.grad for p in cell.parameters())])
+    for a, b in zip(*grads, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_rnn_cell_explains_what_does_not_fit():
+    ones = lambda *shape: tr.Tensor(np.ones(shape))  # noqa: E731
+    with pytest.raises(ValueError, match=r"rnn_cell: weight_hh \(3, 4\) does not fit state \(2, 3\); expected \(3, 3\)"):
+        tr.rnn_cell(ones(2, 5), ones(2, 3), ones(3, 5), ones(3, 4))
+    with pytest.raises(ValueError, match=r"input \(2, 5\) and state \(4, 3\) do not fit; expected \(B, I\) and \(B, H\)"):
+        tr.rnn_cell(ones(2, 5), ones(4, 3), ones(3, 5), ones(3, 3))
+    with pytest.raises(ValueError, match=r"input projection \(2, 5\) does not fit state"):
+        tr.rnn_cell(ones(2, 5), ones(2, 3), None, ones(3, 3))
+    with pytest.raises(TypeError, match="give both biases, or none"):
+        tr.rnn_cell(ones(2, 5), ones(2, 3), ones(3, 5), ones(3, 3), ones(3))
+    with pytest.raises(ValueError, match="unknown activation 'swish'; expected one of tanh"):
+        tr.rnn_cell(ones(2, 5), ones(2, 3), ones(3, 5), ones(3, 3), activation="swish")
+    with pytest.raises(TypeError, match="dtypes do not mix"):
+        tr.rnn_cell(ones(2, 5), ones(2, 3), tr.Tensor(np.ones((3, 5), np.float32)), ones(3, 3))
 
 
 # ---- what a person would not think of

@@ -8,6 +8,7 @@ Every array is float32 or float64, of any strides; an input that a kernel needs 
 Outputs are new C-contiguous arrays, except where a docstring says "view" or "in place". Mixed dtypes raise TypeError,
 shapes that do not fit raise ValueError, an index out of range raises IndexError.
 """
+import builtins
 import os
 
 import numpy as np
@@ -22,6 +23,7 @@ cdef extern from "tgr.h":
     ctypedef struct tgr_isa:
         const char *name
         int vector_bytes
+        int panel[2]
         int (*supported)() noexcept nogil
         tgr_kernel kernels[2][64]
     int TGR_BAD_INDEX, TGR_F32, TGR_F64
@@ -29,7 +31,14 @@ cdef extern from "tgr.h":
     int TGR_K_add, TGR_K_sub, TGR_K_mul, TGR_K_div, TGR_K_pow, TGR_K_pow_dbase, TGR_K_pow_dexponent, TGR_K_equal
     int TGR_K_copy, TGR_K_accumulate, TGR_K_fill, TGR_K_matmul, TGR_K_sum, TGR_K_max, TGR_K_sum_of_squares
     int TGR_K_softmax, TGR_K_log_softmax, TGR_K_nll, TGR_K_cross_entropy_vjp, TGR_K_take, TGR_K_take_add
-    int TGR_K_sgd, TGR_K_adam
+    int TGR_K_sgd, TGR_K_adam, TGR_K_pack, TGR_K_rnn_cell, TGR_K_rnn_cell_vjp
+    int TGR_IDENTITY, TGR_TANH, TGR_SIGMOID, TGR_RELU
+    ctypedef struct tgr_cache_sizes:
+        ptrdiff_t l1, l2
+    tgr_cache_sizes tgr_caches() noexcept nogil
+    int tgr_threads() noexcept nogil
+    void tgr_set_threads(int n) noexcept nogil
+    int tgr_threads_running() noexcept nogil
     int tgr_isa_count() noexcept nogil
     const tgr_isa *tgr_isa_at(int i) noexcept nogil
     const tgr_isa *tgr_best_isa() noexcept nogil
@@ -91,6 +100,41 @@ if os.environ.get("TGR_ISA"):
         set_isa(os.environ["TGR_ISA"])
     except ValueError as error:
         raise ImportError(f"TGR_ISA: {error}") from None
+
+
+# ---- threads and caches ----------------------------------------------------------------------------------------------
+
+def get_num_threads():
+    """The most threads that a large kernel uses."""
+    return tgr_threads()
+
+
+def set_num_threads(int n):
+    """Let a large kernel use at most n >= 1 threads (256 at most). Results have the same bits whatever n."""
+    if n < 1:
+        raise ValueError(f"set_num_threads: expected at least 1, got {n}")
+    tgr_set_threads(n)
+
+
+def _first_num_threads():
+    """OMP_NUM_THREADS, whose first number counts, as everywhere; else the cores that this process may use."""
+    try:
+        return builtins.max(1, int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0]))
+    except ValueError:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+tgr_set_threads(_first_num_threads())
+
+
+def threads_running():
+    """Threads, the callers' own included, that work on a kernel that is shared out, at this moment."""
+    return tgr_threads_running()
+
+
+def cache_sizes():
+    """Sizes in bytes of the L1 and L2 data caches that matrix products are blocked for."""
+    return tgr_caches().l1, tgr_caches().l2
 
 
 # ---- checks, allocation and the one call into C --------------------------------------------------------------------
@@ -502,86 +546,306 @@ cdef cnp.ndarray as_index(cnp.ndarray index, str name):
 
 # ---- matrix product ------------------------------------------------------------------------------------------------
 
-cdef cnp.ndarray product(cnp.ndarray y, cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias, ptrdiff_t *n, int dtype):
+cdef enum:
+    MATMUL_SIZES = 12
+
+_ACTIVATIONS = {"identity": TGR_IDENTITY, "tanh": TGR_TANH, "sigmoid": TGR_SIGMOID, "relu": TGR_RELU}
+
+
+cdef int activation_of(name, int kernel) except -1:
+    try:
+        return _ACTIVATIONS[name]
+    except (KeyError, TypeError):
+        raise ValueError(f"{tgr_kernel_name(kernel).decode()}: unknown activation {name!r}; "
+                         f"expected one of {', '.join(_ACTIVATIONS)}") from None
+
+
+cdef int matrix_strides(cnp.ndarray x, ptrdiff_t *rs, ptrdiff_t *cs, int kernel) except -1:
+    """Strides of the last two axes. That of an axis of length 1 is never used, but numpy may report anything: a unit one
+    lets the kernel take its fast paths."""
+    cdef int nd = cnp.PyArray_NDIM(x)
+    cdef ptrdiff_t s[MAX_DIMS]
+    element_strides(x, s, kernel)
+    rs[0], cs[0] = s[nd - 2], s[nd - 1]
+    if cnp.PyArray_DIMS(x)[nd - 1] == 1:
+        cs[0] = 1
+    elif cnp.PyArray_DIMS(x)[nd - 2] == 1:
+        rs[0] = 1 if cs[0] != 1 else cnp.PyArray_DIMS(x)[nd - 1]
+    return 0
+
+
+cdef cnp.ndarray product(cnp.ndarray y, cnp.ndarray dy, cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias, cnp.ndarray packed,
+                         ptrdiff_t *n, int dtype):
     """Runs the kernel; sizes and strides in n as its comment says."""
-    cdef void *p[4]
-    # the stride of an axis of length 1 is never used, but numpy may report anything: let the kernel see a unit one
-    if n[1] == 1: n[5] = 1
-    if n[3] == 1: n[6], n[8] = 1, 1
-    if n[2] == 1: n[9] = 1
-    p[0], p[1], p[2] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(a), cnp.PyArray_DATA(b)
-    p[3] = NULL if bias is None else cnp.PyArray_DATA(bias)
+    cdef void *p[6]
+    p[0], p[2] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(a)
+    p[1] = NULL if dy is None else cnp.PyArray_DATA(dy)
+    p[3] = NULL if b is None else cnp.PyArray_DATA(b)
+    p[4] = NULL if bias is None else cnp.PyArray_DATA(bias)
+    p[5] = NULL if packed is None else cnp.PyArray_DATA(packed)
     run(TGR_K_matmul, dtype, p, n, NULL, n[0] * n[1] * n[2] * (n[3] + 1))
     return y
 
 
-def matmul(cnp.ndarray a not None, cnp.ndarray b not None):
-    """a(..., m, k) b(..., k, n) -> (..., m, n), batch axes broadcast; both at least 2-D, any strides."""
-    cdef int na = cnp.PyArray_NDIM(a), nb = cnp.PyArray_NDIM(b)
-    cdef int dtype = same_dtype(a, b, TGR_K_matmul)
-    cdef ptrdiff_t sa[MAX_DIMS]
-    cdef ptrdiff_t sb[MAX_DIMS]
-    cdef ptrdiff_t batch[STRIDED_SIZES]
-    cdef ptrdiff_t n[10]
-    cdef cnp.npy_intp dims[MAX_DIMS]
-    cdef ptrdiff_t ta[MAX_DIMS]
-    cdef ptrdiff_t tb[MAX_DIMS]
-    cdef int nd = na if na > nb else nb, i
-    cdef cnp.npy_intp da, db
-    cdef cnp.ndarray y
-    if na < 2 or nb < 2 or cnp.PyArray_DIMS(a)[na - 1] != cnp.PyArray_DIMS(b)[nb - 2]:
-        raise ValueError(f"matmul: shapes {shape_of(a)} and {shape_of(b)} do not fit (..., m, k) and (..., k, n)")
-    element_strides(a, sa, TGR_K_matmul)
-    element_strides(b, sb, TGR_K_matmul)
-    for i in range(nd - 2):
-        da = 1 if i < nd - na else cnp.PyArray_DIMS(a)[i - nd + na]
-        db = 1 if i < nd - nb else cnp.PyArray_DIMS(b)[i - nd + nb]
-        if da != db and da != 1 and db != 1:
-            raise ValueError(f"matmul: batch axes of shapes {shape_of(a)} and {shape_of(b)} do not broadcast")
-        ta[i] = 0 if da == 1 else sa[i - nd + na]
-        tb[i] = 0 if db == 1 else sb[i - nd + nb]
-        dims[i] = db if da == 1 else da
-    if collapse(nd - 2, dims, ta, tb, batch) > 1:
-        # no single batch stride reaches every matrix: lay the operands out so that one does
-        whole = tuple([dims[i] for i in range(nd - 2)])
-        return matmul(copy(np.broadcast_to(a, whole + shape_of(a)[na - 2:])), copy(np.broadcast_to(b, whole + shape_of(b)[nb - 2:])))
-    dims[nd - 2], dims[nd - 1] = cnp.PyArray_DIMS(a)[na - 2], cnp.PyArray_DIMS(b)[nb - 1]
-    y = empty(nd, dims, a)
-    n[0], n[1], n[2], n[3] = batch[1], dims[nd - 2], dims[nd - 1], cnp.PyArray_DIMS(a)[na - 1]
-    n[4], n[5], n[6] = batch[2], sa[na - 2], sa[na - 1]
-    n[7], n[8], n[9] = batch[3], sb[nb - 2], sb[nb - 1]
-    return product(y, a, b, None, n, dtype)
+cdef class Packed:
+    """A right operand b(k, n) in the layout of the tiles of the instruction set in use: pack it once, multiply many times.
+    `pack` makes it; `matmul` and `linear` take it in the place of b and of the weight b^T."""
+    cdef readonly cnp.ndarray data
+    cdef readonly Py_ssize_t k, n
+    cdef const tgr_isa *isa
+
+    def __repr__(self):
+        return f"<Packed ({self.k}, {self.n}) {self.data.dtype} for {self.isa.name.decode()}>"
 
 
-def linear(cnp.ndarray x not None, cnp.ndarray w not None, cnp.ndarray b=None):
-    """x(..., I) w(O, I)^T [+ b(O)] -> (..., O)"""
-    cdef int dtype = same_dtype(x, w, TGR_K_matmul)
-    cdef int nd = cnp.PyArray_NDIM(x), i
-    cdef ptrdiff_t sx[MAX_DIMS]
-    cdef ptrdiff_t sw[MAX_DIMS]
-    cdef ptrdiff_t n[10]
+def pack(cnp.ndarray b not None):
+    """b(k, n) packed for products a(..., k) b; a copy: later changes of b are not seen."""
+    cdef int dtype = dtype_of(b, TGR_K_pack)
+    cdef Packed out = Packed()
+    cdef ptrdiff_t n[4]
+    cdef ptrdiff_t panel = active.panel[dtype]
+    cdef void *p[2]
+    if cnp.PyArray_NDIM(b) != 2:
+        raise ValueError(f"pack: expected (k, n), got shape {shape_of(b)}")
+    n[0], n[1] = cnp.PyArray_DIMS(b)[0], cnp.PyArray_DIMS(b)[1]
+    matrix_strides(b, &n[2], &n[3], TGR_K_pack)
+    out.k, out.n, out.isa = n[0], n[1], active
+    out.data = np.empty((n[1] + panel - 1) // panel * panel * n[0], b.dtype)
+    p[0], p[1] = cnp.PyArray_DATA(out.data), cnp.PyArray_DATA(b)
+    run(TGR_K_pack, dtype, p, n, NULL, n[0] * n[1])
+    return out
+
+
+cdef int check_packed(Packed w, cnp.ndarray x, str name) except -1:
+    cdef int nd = cnp.PyArray_NDIM(x)
+    if w.isa != active:
+        raise ValueError(f"{name}: the operand was packed for {w.isa.name.decode()}, but {active.name.decode()} is in use")
+    if nd < 1 or cnp.PyArray_DIMS(x)[nd - 1] != w.k:
+        raise ValueError(f"{name}: shape {shape_of(x)} does not fit the packed ({w.k}, {w.n}); expected (..., {w.k})")
+    return 0
+
+
+cdef object rows_product(cnp.ndarray x, w, bint transposed, cnp.ndarray bias, int activation, bint derivative, str name):
+    """f(x(..., k) b(k, n) + bias(n)), b being w, or w^T where transposed; with f' in a tuple where asked for."""
+    cdef cnp.ndarray plain = None, packed = None, y, dy = None
+    cdef int nd = cnp.PyArray_NDIM(x), i, dtype
+    cdef ptrdiff_t n[MATMUL_SIZES]
     cdef cnp.npy_intp dims[MAX_DIMS]
-    cdef cnp.ndarray y
-    if nd < 1 or cnp.PyArray_NDIM(w) != 2 or cnp.PyArray_DIMS(x)[nd - 1] != cnp.PyArray_DIMS(w)[1]:
-        raise ValueError(f"linear: input {shape_of(x)} and weight {shape_of(w)} do not fit (..., I) and (O, I)")
-    if nd != 2:
+    if type(w) is Packed:
+        check_packed(<Packed>w, x, name)
+        packed = (<Packed>w).data
+        dtype = same_dtype(x, packed, TGR_K_matmul)
+        n[2], n[3] = (<Packed>w).n, (<Packed>w).k
+        n[8], n[9] = 1, 1
+    else:
+        plain = w
+        dtype = same_dtype(x, plain, TGR_K_matmul)
+        if nd < 1 or cnp.PyArray_NDIM(plain) != 2 or cnp.PyArray_DIMS(x)[nd - 1] != cnp.PyArray_DIMS(plain)[1 if transposed else 0]:
+            raise ValueError(f"{name}: input {shape_of(x)} and weight {shape_of(plain)} do not fit (..., I) and (O, I)")
+        n[2], n[3] = cnp.PyArray_DIMS(plain)[0], cnp.PyArray_DIMS(plain)[1]
+        matrix_strides(plain, &n[8], &n[9], TGR_K_matmul)
+        if transposed:
+            n[8], n[9] = n[9], n[8]
+        else:
+            n[2], n[3] = n[3], n[2]
+    if bias is not None:
+        same_dtype(x, bias, TGR_K_matmul)
+        if cnp.PyArray_NDIM(bias) != 1 or cnp.PyArray_DIMS(bias)[0] != n[2]:
+            raise ValueError(f"{name}: bias {shape_of(bias)} does not fit the weight {(n[2], n[3])}; expected ({n[2]},)")
+        bias = contiguous(bias, TGR_K_matmul)
+    if nd == 2:
+        matrix_strides(x, &n[5], &n[6], TGR_K_matmul)
+    else:
         x = contiguous(x, TGR_K_matmul)
-    if b is not None:
-        same_dtype(x, b, TGR_K_matmul)
-        if cnp.PyArray_NDIM(b) != 1 or cnp.PyArray_DIMS(b)[0] != cnp.PyArray_DIMS(w)[0]:
-            raise ValueError(f"linear: bias {shape_of(b)} does not fit the weight {shape_of(w)}; expected ({cnp.PyArray_DIMS(w)[0]},)")
-        b = contiguous(b, TGR_K_matmul)
-    element_strides(x, sx, TGR_K_matmul)
-    element_strides(w, sw, TGR_K_matmul)
-    n[0], n[1], n[2], n[3] = 1, 1, cnp.PyArray_DIMS(w)[0], cnp.PyArray_DIMS(w)[1]
+        n[5], n[6] = n[3], 1
+    n[0], n[1], n[4], n[7], n[10], n[11] = 1, 1, 0, 0, 0, activation
     for i in range(nd - 1):
         dims[i] = cnp.PyArray_DIMS(x)[i]
         n[1] *= dims[i]
     dims[nd - 1] = n[2]
     y = empty(nd, dims, x)
-    n[4], n[5], n[6] = 0, sx[0] if nd == 2 else n[3], sx[nd - 1]
-    n[7], n[8], n[9] = 0, sw[1], sw[0]
-    return product(y, x, w, b, n, dtype)
+    if derivative:
+        dy = empty(nd, dims, x)
+    product(y, dy, x, plain, bias, packed, n, dtype)
+    return (y, dy) if derivative else y
+
+
+def matmul(cnp.ndarray a not None, b not None):
+    """a(..., m, k) b(..., k, n) -> (..., m, n), batch axes broadcast; both at least 2-D, any strides. b may be Packed (k, n)."""
+    cdef cnp.ndarray y
+    cdef int dtype, na = cnp.PyArray_NDIM(a), nb
+    cdef ptrdiff_t n[MATMUL_SIZES]
+    cdef ptrdiff_t sa[MAX_DIMS]
+    cdef ptrdiff_t sb[MAX_DIMS]
+    cdef ptrdiff_t ta[MAX_DIMS]
+    cdef ptrdiff_t tb[MAX_DIMS]
+    cdef ptrdiff_t batch[STRIDED_SIZES]
+    cdef cnp.npy_intp dims[MAX_DIMS]
+    cdef cnp.npy_intp da, db
+    cdef int nd, i
+    cdef cnp.ndarray right
+    if type(b) is Packed:
+        if na < 2:
+            raise ValueError(f"matmul: shape {shape_of(a)} does not fit (..., m, k)")
+        return rows_product(a, b, False, None, TGR_IDENTITY, False, "matmul")
+    right = b
+    nb = cnp.PyArray_NDIM(right)
+    dtype = same_dtype(a, right, TGR_K_matmul)
+    nd = na if na > nb else nb
+    if na < 2 or nb < 2 or cnp.PyArray_DIMS(a)[na - 1] != cnp.PyArray_DIMS(right)[nb - 2]:
+        raise ValueError(f"matmul: shapes {shape_of(a)} and {shape_of(right)} do not fit (..., m, k) and (..., k, n)")
+    n[0], n[4], n[7], n[10], n[11] = 1, 0, 0, 0, TGR_IDENTITY
+    if nd > 2:
+        element_strides(a, sa, TGR_K_matmul)
+        element_strides(right, sb, TGR_K_matmul)
+        for i in range(nd - 2):
+            da = 1 if i < nd - na else cnp.PyArray_DIMS(a)[i - nd + na]
+            db = 1 if i < nd - nb else cnp.PyArray_DIMS(right)[i - nd + nb]
+            if da != db and da != 1 and db != 1:
+                raise ValueError(f"matmul: batch axes of shapes {shape_of(a)} and {shape_of(right)} do not broadcast")
+            ta[i] = 0 if da == 1 else sa[i - nd + na]
+            tb[i] = 0 if db == 1 else sb[i - nd + nb]
+            dims[i] = db if da == 1 else da
+        if collapse(nd - 2, dims, ta, tb, batch) > 1:
+            # no single batch stride reaches every matrix: lay the operands out so that one does
+            whole = tuple([dims[i] for i in range(nd - 2)])
+            return matmul(copy(np.broadcast_to(a, whole + shape_of(a)[na - 2:])),
+                          copy(np.broadcast_to(right, whole + shape_of(right)[nb - 2:])))
+        n[0], n[4], n[7] = batch[1], batch[2], batch[3]
+    dims[nd - 2], dims[nd - 1] = cnp.PyArray_DIMS(a)[na - 2], cnp.PyArray_DIMS(right)[nb - 1]
+    n[1], n[2], n[3] = dims[nd - 2], dims[nd - 1], cnp.PyArray_DIMS(a)[na - 1]
+    matrix_strides(a, &n[5], &n[6], TGR_K_matmul)
+    matrix_strides(right, &n[8], &n[9], TGR_K_matmul)
+    y = empty(nd, dims, a)
+    return product(y, None, a, right, None, None, n, dtype)
+
+
+def matmul_add(cnp.ndarray y not None, cnp.ndarray a not None, cnp.ndarray b not None):
+    """y(m, n) += a(m, k) b(k, n) in place, y contiguous; returns y."""
+    cdef int dtype = same_dtype(a, b, TGR_K_matmul)
+    cdef ptrdiff_t n[MATMUL_SIZES]
+    same_dtype(a, y, TGR_K_matmul)
+    if (cnp.PyArray_NDIM(a) != 2 or cnp.PyArray_NDIM(b) != 2 or shape_of(a)[1] != shape_of(b)[0]
+            or shape_of(y) != (shape_of(a)[0], shape_of(b)[1])):
+        raise ValueError(f"matmul_add: shapes {shape_of(y)}, {shape_of(a)} and {shape_of(b)} do not fit (m, n), (m, k) and (k, n)")
+    if not is_plain(y) or not cnp.PyArray_ISWRITEABLE(y):
+        raise ValueError("matmul_add: the output must be contiguous and writeable")
+    n[0], n[1], n[2], n[3] = 1, cnp.PyArray_DIMS(a)[0], cnp.PyArray_DIMS(b)[1], cnp.PyArray_DIMS(a)[1]
+    n[4], n[7], n[10], n[11] = 0, 0, 1, TGR_IDENTITY
+    matrix_strides(a, &n[5], &n[6], TGR_K_matmul)
+    matrix_strides(b, &n[8], &n[9], TGR_K_matmul)
+    return product(y, None, a, b, None, None, n, dtype)
+
+
+def linear(cnp.ndarray x not None, w not None, cnp.ndarray b=None):
+    """x(..., I) w(O, I)^T [+ b(O)] -> (..., O). w may be Packed, from pack(w.T)."""
+    return rows_product(x, w, True, b, TGR_IDENTITY, False, "linear")
+
+
+def linear_activation(cnp.ndarray x not None, w not None, cnp.ndarray b, activation):
+    """(f(x w^T [+ b]), f' of the same): linear and its activation, a name, in one pass over the output."""
+    return rows_product(x, w, True, b, activation_of(activation, TGR_K_matmul), True, "linear_activation")
+
+
+# ---- cells ---------------------------------------------------------------------------------------------------------
+
+cdef int check_matrix(cnp.ndarray x, cnp.npy_intp rows, cnp.npy_intp columns, cnp.ndarray like, str name, str what) except -1:
+    same_dtype(like, x, TGR_K_rnn_cell)
+    if cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_DIMS(x)[0] != rows or cnp.PyArray_DIMS(x)[1] != columns:
+        raise ValueError(f"{name}: {what} has shape {shape_of(x)}, expected ({rows}, {columns})")
+    return 0
+
+
+cdef int cell_sizes(cnp.ndarray x, cnp.ndarray h, cnp.ndarray w_ih, cnp.ndarray w_hh, ptrdiff_t *n, str name) except -1:
+    """Checks the operands of an RNN cell and writes the sizes and strides that its kernels take; n[3] is left alone."""
+    cdef int nd = cnp.PyArray_NDIM(w_hh)
+    if nd != 2 or cnp.PyArray_NDIM(x) != 2:
+        raise ValueError(f"{name}: expected 2-D arrays, got an input {shape_of(x)} and a recurrent weight {shape_of(w_hh)}")
+    n[0], n[1], n[2] = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1], cnp.PyArray_DIMS(w_hh)[0]
+    check_matrix(w_hh, n[2], n[2], x, name, "weight_hh")
+    check_matrix(h, n[0], n[2], x, name, "the state")
+    if w_ih is None:
+        check_matrix(x, n[0], n[2], x, name, "the input projection")
+        n[6], n[7] = 0, 0
+    else:
+        check_matrix(w_ih, n[2], n[1], x, name, "weight_ih")
+        matrix_strides(w_ih, &n[6], &n[7], TGR_K_rnn_cell)
+    matrix_strides(x, &n[4], &n[5], TGR_K_rnn_cell)
+    matrix_strides(h, &n[8], &n[9], TGR_K_rnn_cell)
+    matrix_strides(w_hh, &n[10], &n[11], TGR_K_rnn_cell)
+    return 0
+
+
+cdef cnp.ndarray cell_bias(cnp.ndarray b, ptrdiff_t H, cnp.ndarray like):
+    if b is None:
+        return None
+    same_dtype(like, b, TGR_K_rnn_cell)
+    if cnp.PyArray_NDIM(b) != 1 or cnp.PyArray_DIMS(b)[0] != H:
+        raise ValueError(f"rnn_cell: a bias has shape {shape_of(b)}, expected ({H},)")
+    return contiguous(b, TGR_K_rnn_cell)
+
+
+def rnn_cell(cnp.ndarray x_ not None, cnp.ndarray h not None, cnp.ndarray w_ih, cnp.ndarray w_hh not None,
+             cnp.ndarray b_ih, cnp.ndarray b_hh, activation):
+    """(y, dy) = f and f' of x(B, I) w_ih(H, I)^T + b_ih(H) + h(B, H) w_hh(H, H)^T + b_hh(H). Where w_ih is None, x(B, H) is the
+    input projection itself. Biases may be None; f is named."""
+    cdef cnp.ndarray x = x_, y, dy, b1, b2
+    cdef int dtype = dtype_of(x_, TGR_K_rnn_cell)
+    cdef ptrdiff_t n[12]
+    cdef cnp.npy_intp dims[2]
+    cdef void *p[8]
+    if w_ih is None:
+        x = contiguous(x_, TGR_K_rnn_cell)
+    cell_sizes(x, h, w_ih, w_hh, n, "rnn_cell")
+    n[3] = activation_of(activation, TGR_K_rnn_cell)
+    b1, b2 = cell_bias(b_ih, n[2], x), cell_bias(b_hh, n[2], x)
+    dims[0], dims[1] = n[0], n[2]
+    y, dy = empty(2, dims, x), empty(2, dims, x)
+    p[0], p[1], p[2], p[5], p[6] = (cnp.PyArray_DATA(y), cnp.PyArray_DATA(dy), cnp.PyArray_DATA(x), cnp.PyArray_DATA(h),
+                                    cnp.PyArray_DATA(w_hh))
+    p[3] = NULL if w_ih is None else cnp.PyArray_DATA(w_ih)
+    p[4] = NULL if b1 is None else cnp.PyArray_DATA(b1)
+    p[7] = NULL if b2 is None else cnp.PyArray_DATA(b2)
+    run(TGR_K_rnn_cell, dtype, p, n, NULL, n[0] * n[2] * (n[2] + n[1]))
+    return y, dy
+
+
+def rnn_cell_vjp(cnp.ndarray g_ not None, cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray h not None,
+                 cnp.ndarray w_ih, cnp.ndarray w_hh not None, tuple needs):
+    """(gx, gh, gw_ih, gw_hh, gb) of rnn_cell for the cotangent g(B, H); None where needs, five booleans, says so. gb is the
+    cotangent of either bias."""
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_rnn_cell_vjp), dz, gx = None, gh = None, gw_ih = None, gw_hh = None, gb = None
+    cdef int dtype = dtype_of(x, TGR_K_rnn_cell_vjp)
+    cdef ptrdiff_t n[12]
+    cdef cnp.npy_intp dims[2]
+    cdef void *p[12]
+    cell_sizes(x, h, w_ih, w_hh, n, "rnn_cell_vjp")
+    n[3] = 0
+    check_matrix(g, n[0], n[2], x, "rnn_cell_vjp", "the cotangent")
+    check_matrix(dy, n[0], n[2], x, "rnn_cell_vjp", "the derivative")
+    dy = contiguous(dy, TGR_K_rnn_cell_vjp)
+    dz = empty_like(g)
+    if needs[0]:
+        gx = dz if w_ih is None else empty(2, cnp.PyArray_DIMS(x), x)
+    if needs[1]:
+        gh = empty(2, cnp.PyArray_DIMS(h), x)
+    if needs[2]:
+        gw_ih = empty(2, cnp.PyArray_DIMS(w_ih), x)
+    if needs[3]:
+        gw_hh = empty(2, cnp.PyArray_DIMS(w_hh), x)
+    if needs[4]:
+        gb = empty(1, cnp.PyArray_DIMS(w_hh), x)
+    p[0] = cnp.PyArray_DATA(dz)
+    p[1] = NULL if gx is None or gx is dz else cnp.PyArray_DATA(gx)
+    p[2] = NULL if gw_ih is None else cnp.PyArray_DATA(gw_ih)
+    p[3] = NULL if gh is None else cnp.PyArray_DATA(gh)
+    p[4] = NULL if gw_hh is None else cnp.PyArray_DATA(gw_hh)
+    p[5] = NULL if gb is None else cnp.PyArray_DATA(gb)
+    p[6], p[7], p[8], p[10], p[11] = (cnp.PyArray_DATA(g), cnp.PyArray_DATA(dy), cnp.PyArray_DATA(x), cnp.PyArray_DATA(h),
+                                      cnp.PyArray_DATA(w_hh))
+    p[9] = NULL if w_ih is None else cnp.PyArray_DATA(w_ih)
+    run(TGR_K_rnn_cell_vjp, dtype, p, n, NULL, n[0] * n[2] * (n[2] + n[1]))
+    return gx, gh, gw_ih, gw_hh, gb
 
 
 # ---- reductions ----------------------------------------------------------------------------------------------------

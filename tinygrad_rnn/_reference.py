@@ -64,6 +64,11 @@ def sigmoid(x):
     return _pointwise("sigmoid", value, x), _pointwise("sigmoid", derivative, x)
 
 
+def _relu_and_derivative(x):
+    y = relu(x)
+    return y, relu_vjp(np.ones_like(y), y)
+
+
 def relu_vjp(g, y):
     if g.shape != y.shape:
         raise ValueError(f"relu_vjp: shapes {g.shape} and {y.shape} differ")
@@ -165,7 +170,16 @@ def _check_index(name, x, index):
         raise IndexError(f"{name}: an index lies outside 0..{len(x) - 1}")
 
 
+class Packed:
+    """A right operand kept for many products; here, just the array."""
+
+    def __init__(self, b):
+        self.data, (self.k, self.n) = b, b.shape
+
+
 def matmul(a, b):
+    if isinstance(b, Packed):
+        b = b.data
     _checked("matmul", a, b)
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
         raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit (..., m, k) and (..., k, n)")
@@ -173,6 +187,8 @@ def matmul(a, b):
 
 
 def linear(x, w, b=None):
+    if isinstance(w, Packed):
+        w = w.data.T
     _checked("linear", *([x, w] if b is None else [x, w, b]))
     if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[1]:
         raise ValueError(f"linear: input {x.shape} and weight {w.shape} do not fit (..., I) and (O, I)")
@@ -180,6 +196,77 @@ def linear(x, w, b=None):
         raise ValueError(f"linear: bias {b.shape} does not fit the weight {w.shape}; expected {w.shape[:1]}")
     y = np.asarray(x @ w.T)
     return y if b is None else y + b
+
+
+def matmul_add(y, a, b):
+    _checked("matmul_add", y, a, b)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0] or y.shape != (a.shape[0], b.shape[1]):
+        raise ValueError(f"matmul_add: shapes {y.shape}, {a.shape} and {b.shape} do not fit (m, n), (m, k) and (k, n)")
+    y += a @ b
+    return y
+
+
+def pack(b):
+    _checked("pack", b)
+    if b.ndim != 2:
+        raise ValueError(f"pack: expected (k, n), got shape {b.shape}")
+    return Packed(b.copy())
+
+
+_ACTIVATIONS = {"identity": lambda z: (z, np.ones_like(z)), "tanh": tanh, "sigmoid": sigmoid, "relu": _relu_and_derivative}
+
+
+def _activation(name, activation):
+    try:
+        return _ACTIVATIONS[activation]
+    except (KeyError, TypeError):
+        raise ValueError(f"{name}: unknown activation {activation!r}; expected one of {', '.join(_ACTIVATIONS)}") from None
+
+
+def linear_activation(x, w, b, activation):
+    return _activation("linear_activation", activation)(linear(x, w, b))
+
+
+def _check_cell(name, x, h, w_ih, w_hh):
+    _checked(name, *([x, h, w_hh] if w_ih is None else [x, h, w_ih, w_hh]))
+    if x.ndim != 2 or w_hh.ndim != 2 or w_hh.shape[0] != w_hh.shape[1]:
+        raise ValueError(f"{name}: expected 2-D arrays, got an input {x.shape} and a recurrent weight {w_hh.shape}")
+    H = len(w_hh)
+    if h.shape != (len(x), H):
+        raise ValueError(f"{name}: the state has shape {h.shape}, expected ({len(x)}, {H})")
+    if w_ih is None and x.shape != h.shape:
+        raise ValueError(f"{name}: the input projection has shape {x.shape}, expected {h.shape}")
+    if w_ih is not None and w_ih.shape != (H, x.shape[1]):
+        raise ValueError(f"{name}: weight_ih has shape {w_ih.shape}, expected ({H}, {x.shape[1]})")
+
+
+def rnn_cell(x, h, w_ih, w_hh, b_ih, b_hh, activation):
+    f = _activation("rnn_cell", activation)
+    _check_cell("rnn_cell", x, h, w_ih, w_hh)
+    z = (x if w_ih is None else x @ w_ih.T) + h @ w_hh.T
+    for b in (b_ih, b_hh):
+        if b is not None:
+            _checked("rnn_cell", x, b)
+            if b.shape != w_hh.shape[:1]:
+                raise ValueError(f"rnn_cell: a bias has shape {b.shape}, expected {w_hh.shape[:1]}")
+            z = z + b
+    return f(z)
+
+
+def rnn_cell_vjp(g, dy, x, h, w_ih, w_hh, needs):
+    _check_cell("rnn_cell_vjp", x, h, w_ih, w_hh)
+    _checked("rnn_cell_vjp", x, g, dy)
+    for what, v in (("cotangent", g), ("derivative", dy)):
+        if v.shape != h.shape:
+            raise ValueError(f"rnn_cell_vjp: the {what} has shape {v.shape}, expected {h.shape}")
+    dz = g * dy
+    return (
+        (dz if w_ih is None else dz @ w_ih) if needs[0] else None,
+        dz @ w_hh if needs[1] else None,
+        dz.T @ x if needs[2] else None,
+        dz.T @ h if needs[3] else None,
+        dz.sum(0) if needs[4] else None,
+    )
 
 
 def _axes(axis, ndim):

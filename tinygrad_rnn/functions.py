@@ -14,6 +14,7 @@ from .tape import record
 from .tensor import Tensor, as_tensor, lift
 
 Reduction = Literal["mean", "sum", "none"]
+Activation = Literal["tanh", "relu", "sigmoid", "identity"]
 Axis = int | tuple[int, ...] | None
 
 
@@ -91,6 +92,29 @@ def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x(..., I) weight(O, I)^T + bias(O) -> (..., O)"""
     x, weight = _pair(x, weight)
     return record(Tensor, ops.linear, (x, weight) if bias is None else (x, weight, bias))
+
+
+def rnn_cell(
+    x: Any,
+    h: Any,
+    weight_ih: Tensor | None,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
+    activation: Activation = "tanh",
+) -> Tensor:
+    """f(x(B, I) weight_ih(H, I)^T + bias_ih(H) + h(B, H) weight_hh(H, H)^T + bias_hh(H)) -> (B, H), as torch.nn.RNNCell, in one
+    node and one pass over the output; f is "tanh", "relu", "sigmoid" or "identity".
+
+    Where weight_ih is None, x(B, H) is the input projection itself, ready made (for a whole sequence in one product, say), and
+    bias_ih must be None too; otherwise give both biases or none. `nn.RNNCell` and `nn.RNN` record the single ops instead, so
+    that every node can be read; this is for cells of your own that have to be fast."""
+    projected = weight_ih is None
+    if (bias_ih is not None) if projected else ((bias_ih is None) != (bias_hh is None)):
+        raise TypeError(f"rnn_cell: give {'bias_hh alone' if projected else 'both biases'}, or none")
+    x, h = _pair(x, h)
+    tensors = [as_tensor(v) for v in (x, h, weight_ih, weight_hh, bias_ih, bias_hh) if v is not None]
+    return record(Tensor, ops.rnn_cell, tuple(tensors), {"activation": activation, "projected": projected})
 
 
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -197,6 +221,7 @@ __all__ = [
     "pow",
     "relu",
     "reshape",
+    "rnn_cell",
     "sigmoid",
     "softmax",
     "sqrt",

@@ -4,6 +4,7 @@ To add one: write the two rules beside their family, bind an `Op` there, list it
 `functions.py` and a case in `tests/op_cases.py` (a test fails while any of them is missing).
 """
 
+from .cells import rnn_cell
 from .linear import linear, matmul
 from .loss import cross_entropy, mse_loss
 from .norm import log_softmax, softmax
@@ -17,6 +18,7 @@ TABLE: dict[str, Op] = {
     for op in (
         *(add, sub, mul, div, neg, pow, exp, log, sqrt, tanh, sigmoid, relu),
         *(matmul, linear),
+        rnn_cell,
         *(sum, mean, max),
         *(reshape, transpose, index, take, embedding, concatenate, stack),
         *(softmax, log_softmax),

@@ -31,6 +31,9 @@ class Op:
     kind        see Kind
     scatter     only where a cotangent is mostly zeros: scatter(k, acc, g, *residuals, **params) adds it to `acc` in
                 place, so that T reads of one array cost T pieces and not T whole arrays
+    composed    only where an op stands for several others: composed(apply, *inputs, **params) -> output is the same in terms
+                of those, apply(op, *inputs, **params) applying one. It is the op's specification, and a test holds the two
+                together, cotangents included
     """
 
     name: str
@@ -39,6 +42,7 @@ class Op:
     vjp: Callable[..., tuple]
     kind: Kind = "other"
     scatter: Callable[..., Any] | None = None
+    composed: Callable[..., Any] | None = None
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

@@ -1,0 +1,30 @@
+/* The activations that may follow a matrix product, each with its derivative. */
+
+/* y(n) = f(x), dy(n) = f'(x) where dy is not NULL; y may be x (in place) */
+static void FN(activate)(tgr_activation f, ptrdiff_t n, real *y, real *dy, const real *x)
+{
+#define EACH(value, derivative) \
+    if (dy) { \
+        TGR_INDEPENDENT \
+        for (ptrdiff_t i = 0; i < n; i++) { \
+            real d = 0; \
+            const real v = value; \
+            y[i] = v; \
+            dy[i] = derivative; \
+        } \
+    } else { \
+        TGR_INDEPENDENT \
+        for (ptrdiff_t i = 0; i < n; i++) { \
+            real d = 0; \
+            (void)d; \
+            y[i] = value; \
+        } \
+    }
+    switch (f) {
+    case TGR_IDENTITY: EACH(x[i], (d + 1)) break;
+    case TGR_TANH: EACH(FN(tanh_of)(x[i], &d), d) break;
+    case TGR_SIGMOID: EACH(FN(sigmoid_of)(x[i], &d), d) break;
+    case TGR_RELU: EACH((x[i] <= 0 ? 0 : x[i]), (v > 0 ? 1 : d)) break; /* NaN stays NaN */
+    }
+#undef EACH
+}

@@ -1,0 +1,305 @@
+/* Sums of matrix products, with what goes before and after them:
+ *
+ *   y(m, n) = activation(base(m, n) + bias(n) + bias2(n) + sum over terms of left(m, k) right(k, n))
+ *
+ * Every element is summed over k in blocks of `depth`, each from zero and in order, whatever tile it lands in: equal inputs give
+ * equal bits, and a slice of y has the bits of the whole, which is what lets threads share the work. */
+
+/* left(m, k) right(k, n); `packed`, where not NULL, is `right` as the kernel `pack` lays it out */
+typedef struct {
+    ptrdiff_t k;
+    FN(matrix) left, right;
+    const real *packed;
+} FN(term);
+
+typedef struct {
+    ptrdiff_t m, n;
+    real *y, *dy; /* dy, where not NULL, receives activation'; rows of both are ldy apart */
+    ptrdiff_t ldy;
+    const real *base; /* NULL is 0, y means y += ...; rows are ldbase apart */
+    ptrdiff_t ldbase;
+    const real *bias, *bias2; /* NULL is 0 */
+    tgr_activation activation;
+    int count; /* of terms, each with k > 0 */
+    FN(term) terms[2];
+} FN(product);
+
+/* Depth of a block: a panel of the right operand, depth x NR, takes half of the L1 cache. */
+static ptrdiff_t FN(block_depth)(void)
+{
+    const ptrdiff_t depth = tgr_caches().l1 / 2 / (NR * (ptrdiff_t)sizeof(real)) / 8 * 8;
+    return depth < 64 ? 64 : depth > 512 ? 512 : depth;
+}
+
+/* Rows of a block, which m is cut into as equally as can be: packed, it takes at most 5/8 of the L2 cache. */
+static ptrdiff_t FN(block_rows)(ptrdiff_t m, ptrdiff_t depth)
+{
+    ptrdiff_t most = tgr_caches().l2 * 5 / 8 / (depth * (ptrdiff_t)sizeof(real));
+    const ptrdiff_t fits = TGR_SCRATCH_BYTES / 3 / (depth * (ptrdiff_t)sizeof(real));
+    most = most > fits ? fits : most < 4 * MR ? 4 * MR : most;
+    const ptrdiff_t blocks = (m + most - 1) / most;
+    return ((m + blocks - 1) / blocks + MR - 1) / MR * MR;
+}
+
+/* y(rows, columns) from (i, j) on = activation(y), and its derivative */
+static void FN(finish)(const FN(product) *p, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns)
+{
+    if (p->activation == TGR_IDENTITY && !p->dy) return;
+    for (; rows > 0; rows--, i++) {
+        real *y = p->y + i * p->ldy + j;
+        FN(activate)(p->activation, columns, y, p->dy ? p->dy + i * p->ldy + j : NULL, y);
+    }
+}
+
+/* row(columns) = bias + bias2 from column j on */
+INLINE void FN(bias_row)(const FN(product) *p, real *row, ptrdiff_t j, ptrdiff_t columns)
+{
+    for (ptrdiff_t i = 0; i < columns; i++) row[i] = (p->bias ? p->bias[j + i] : 0) + (p->bias2 ? p->bias2[j + i] : 0);
+}
+
+/* ---- path 1: vectors run along the columns of y */
+
+enum { FN(PANELS_TOGETHER) = 8 };
+
+static void FN(product_straight)(const FN(product) *p)
+{
+    const ptrdiff_t depth = FN(block_depth)(), block = FN(block_rows)(p->m, depth), size = sizeof(real);
+    const ptrdiff_t left_size = (block / MR + 1) * FN(left_panel)(depth);
+    const ptrdiff_t group = FN(PANELS_TOGETHER) * NR, room = (TGR_SCRATCH_BYTES / size - left_size) / depth / group * group;
+    real *packed_left = tgr_scratch(), *packed_right = packed_left + left_size;
+    const int biased = p->bias || p->bias2, once = p->m <= block; /* is every panel of the right operand used just once? */
+    for (ptrdiff_t j0 = 0; j0 < p->n; j0 += room) {
+        const ptrdiff_t j1 = p->n - j0 < room ? p->n : j0 + room;
+        for (int t = 0; t < p->count; t++) {
+            const FN(term) *term = p->terms + t;
+            /* A right operand beyond the cache is packed some panels at a time, in the order that hardware prefetches; one
+             * within it is packed by the first tile that reads it, between the multiplications. */
+            const int by_rows = !term->packed && term->right.cs == 1;
+            const int streamed = by_rows && (!once || term->k * p->n * size > tgr_caches().l2 / 2);
+            for (ptrdiff_t l0 = 0; l0 < term->k; l0 += depth) {
+                const ptrdiff_t kc = term->k - l0 < depth ? term->k - l0 : depth;
+                const int first = t == 0 && l0 == 0, last = t == p->count - 1 && l0 + kc == term->k;
+                for (ptrdiff_t i0 = 0; i0 < p->m; i0 += block) {
+                    const ptrdiff_t mc = p->m - i0 < block ? p->m - i0 : block;
+                    const int pack = j1 - j0 >= 8 * NR && mc > 4 * MR; /* else packing costs more than it gains */
+                    const FN(left_block) left = FN(block_of_left)(FN(part)(term->left, i0, l0), mc, kc, pack, packed_left);
+                    for (ptrdiff_t j = j0; j < j1; j += NR) {
+                        const ptrdiff_t columns = j1 - j < NR ? j1 - j : NR, whole = (j1 - j) / NR * NR;
+                        const FN(matrix) right = FN(part)(term->right, l0, j);
+                        real *panel = packed_right + (!once ? j - j0 : streamed ? (j - j0) % group : 0) * kc;
+                        const real *unpacked = NULL;
+                        if (term->packed)
+                            panel = (real *)term->packed + j * term->k + l0 * NR;
+                        else if (i0 == 0 && streamed && whole) {
+                            if ((j - j0) % group == 0) FN(pack_panels)(panel, right, kc, whole < group ? whole : group);
+                        } else if (i0 == 0 && by_rows && whole && left.multiply_and_pack_right)
+                            unpacked = right.at;
+                        else if (i0 == 0)
+                            FN(pack_panel)(panel, right, kc, columns);
+                        real *y = p->y + i0 * p->ldy + j, row[NR];
+                        const real *from = y;
+                        ptrdiff_t ldfrom = p->ldy;
+                        if (first && biased) FN(bias_row)(p, row, j, columns);
+                        if (first && p->base) {
+                            from = p->base + i0 * p->ldbase + j, ldfrom = p->ldbase;
+                        } else if (first)
+                            from = biased ? row : NULL, ldfrom = 0;
+                        FN(multiply_panel)(&left, panel, unpacked, right.rs, columns, y, p->ldy, from, ldfrom);
+                        if (first && biased && p->base)
+                            for (ptrdiff_t i = 0; i < mc; i++)
+                                for (ptrdiff_t q = 0; q < columns; q++) y[i * p->ldy + q] += row[q];
+                        if (last) FN(finish)(p, i0, mc, j, columns);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* ---- path 2: y^T = right^T left^T, for few rows and a right operand stored by columns, such as a weight. Vectors run along
+ * the rows of y; the columns of the right operand are the rows of the tiles, and are read once, where they lie. */
+
+enum { FN(TRANSPOSED_BLOCK) = 16 * MR }; /* columns of y that are summed before they are turned */
+
+/* elements of scratch that the path takes */
+static ptrdiff_t FN(transposed_size)(const FN(product) *p)
+{
+    ptrdiff_t k = 0;
+    for (int t = 0; t < p->count; t++) k += p->terms[t].k;
+    return (FN(TRANSPOSED_BLOCK) + k) * ((p->m + NR - 1) / NR * NR);
+}
+
+/* y(rows, columns) from (i, j) on = base + biases + sums(columns, NR)^T */
+static void FN(turn)(const FN(product) *p, const real *sums, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns)
+{
+    for (ptrdiff_t s = 0; s < columns; s += LANES) {
+        const ptrdiff_t wide = columns - s < LANES ? columns - s : LANES;
+        real row[LANES];
+        FN(bias_row)(p, row, j + s, wide);
+        for (ptrdiff_t r = 0; r < rows; r += LANES) {
+            const ptrdiff_t high = rows - r < LANES ? rows - r : LANES;
+            real *y = p->y + (i + r) * p->ldy + j + s;
+            const real *base = p->base ? p->base + (i + r) * p->ldbase + j + s : NULL;
+            vec v[LANES];
+            for (int q = 0; q < LANES; q++) v[q] = LOAD(sums + (s + (q < wide ? q : 0)) * NR + r);
+            FN(transpose)(v);
+            for (ptrdiff_t h = 0; h < high; h++) {
+                if (wide == LANES) {
+                    vec sum = v[h] + LOAD(row);
+                    if (base) sum += LOAD(base + h * p->ldbase);
+                    STORE(y + h * p->ldy, sum);
+                } else
+                    for (ptrdiff_t q = 0; q < wide; q++)
+                        y[h * p->ldy + q] = (v[h][q] + row[q]) + (base ? base[h * p->ldbase + q] : 0);
+            }
+        }
+    }
+}
+
+static void FN(product_transposed)(const FN(product) *p)
+{
+    const ptrdiff_t depth = FN(block_depth)(), high = (p->m + NR - 1) / NR * NR, block = FN(TRANSPOSED_BLOCK);
+    real *sums = tgr_scratch(), *packed = sums + block * high, *panel = packed;
+    for (int t = 0; t < p->count; t++) {
+        const FN(term) *term = p->terms + t;
+        for (ptrdiff_t l0 = 0; l0 < term->k; l0 += depth) {
+            const ptrdiff_t kc = term->k - l0 < depth ? term->k - l0 : depth;
+            for (ptrdiff_t i = 0; i < p->m; i += NR, panel += NR * kc)
+                FN(pack_panel)(panel, FN(transposed)(FN(part)(term->left, i, l0)), kc, p->m - i < NR ? p->m - i : NR);
+        }
+    }
+    for (ptrdiff_t j = 0; j < p->n; j += block) {
+        const ptrdiff_t nc = p->n - j < block ? p->n - j : block;
+        panel = packed;
+        for (int t = 0; t < p->count; t++) {
+            const FN(term) *term = p->terms + t;
+            for (ptrdiff_t l0 = 0; l0 < term->k; l0 += depth) {
+                const ptrdiff_t kc = term->k - l0 < depth ? term->k - l0 : depth;
+                const FN(matrix) columns = FN(transposed)(FN(part)(term->right, l0, j));
+                const FN(left_block) left = FN(block_of_left)(columns, nc, kc, 0, NULL);
+                for (ptrdiff_t i = 0; i < p->m; i += NR, panel += NR * kc) {
+                    const ptrdiff_t lanes = p->m - i < NR ? (p->m - i + LANES - 1) / LANES * LANES : NR;
+                    real *to = sums + i * block;
+                    FN(multiply_panel)(&left, panel, NULL, 0, lanes, to, NR, t || l0 ? to : NULL, NR);
+                }
+            }
+        }
+        for (ptrdiff_t i = 0; i < p->m; i += NR) FN(turn)(p, sums + i * block, i, p->m - i < NR ? p->m - i : NR, j, nc);
+        FN(finish)(p, 0, p->m, j, nc);
+    }
+}
+
+/* ---- path 3: one row of y, or a few, one by one; nothing is packed */
+
+/* y(n) += x(k) right(k, n), x contiguous, right stored by columns: dot products, four at a time */
+static void FN(add_dots)(real *restrict y, const real *restrict x, FN(matrix) right, ptrdiff_t n, ptrdiff_t k)
+{
+    for (ptrdiff_t j = 0; j < n; j += 4) {
+        const ptrdiff_t columns = n - j < 4 ? n - j : 4;
+        const real *at[4];
+        vec sum[4] = {{0}, {0}, {0}, {0}};
+        for (ptrdiff_t u = 0; u < 4; u++) at[u] = right.at + (j + (u < columns ? u : 0)) * right.cs;
+        ptrdiff_t l = 0;
+        for (; l + LANES <= k; l += LANES) {
+            const vec xl = LOAD(x + l);
+#pragma GCC unroll 4
+            for (int u = 0; u < 4; u++) sum[u] += xl * LOAD(at[u] + l);
+        }
+        for (ptrdiff_t u = 0; u < columns; u++) {
+            real total = 0;
+            for (int i = 0; i < LANES; i++) total += sum[u][i];
+            for (ptrdiff_t i = l; i < k; i++) total += x[i] * at[u][i];
+            y[j + u] += total;
+        }
+    }
+}
+
+/* y(n) += x(k) right(k, n), x contiguous, right stored by rows: four rows at a time */
+static void FN(add_rows)(real *restrict y, const real *restrict x, FN(matrix) right, ptrdiff_t n, ptrdiff_t k)
+{
+    ptrdiff_t l = 0;
+    for (; l + 4 <= k; l += 4) {
+        const real x0 = x[l], x1 = x[l + 1], x2 = x[l + 2], x3 = x[l + 3];
+        const real *restrict b0 = right.at + l * right.rs, *restrict b1 = b0 + right.rs;
+        const real *restrict b2 = b1 + right.rs, *restrict b3 = b2 + right.rs;
+        for (ptrdiff_t j = 0; j < n; j++) y[j] += (x0 * b0[j] + x1 * b1[j]) + (x2 * b2[j] + x3 * b3[j]);
+    }
+    for (; l < k; l++)
+        for (ptrdiff_t j = 0; j < n; j++) y[j] += x[l] * right.at[l * right.rs + j];
+}
+
+static void FN(product_by_rows)(const FN(product) *p)
+{
+    for (ptrdiff_t i = 0; i < p->m; i++) {
+        real *y = p->y + i * p->ldy;
+        const real *base = p->base ? p->base + i * p->ldbase : NULL;
+        if (base != y || p->bias || p->bias2)
+            for (ptrdiff_t j = 0; j < p->n; j++)
+                y[j] = (base ? base[j] : 0) + ((p->bias ? p->bias[j] : 0) + (p->bias2 ? p->bias2[j] : 0));
+        for (int t = 0; t < p->count; t++) {
+            const FN(term) *term = p->terms + t;
+            const real *x = term->left.at + i * term->left.rs;
+            (term->right.cs == 1 ? FN(add_rows) : FN(add_dots))(y, x, term->right, p->n, term->k);
+        }
+    }
+    FN(finish)(p, 0, p->m, 0, p->n);
+}
+
+/* ---- the choice, and threads */
+
+typedef struct {
+    const FN(product) *product;
+    void (*path)(const FN(product) *);
+    ptrdiff_t unit; /* slices begin at multiples of it */
+    int by_rows;    /* of y, else columns */
+} FN(job);
+
+/* One thread's slice of a product. */
+static void FN(slice)(const void *context, int part, int parts)
+{
+    const FN(job) *job = context;
+    if (parts == 1) {
+        job->path(job->product);
+        return;
+    }
+    FN(product) p = *job->product;
+    const ptrdiff_t length = job->by_rows ? p.m : p.n, units = (length + job->unit - 1) / job->unit;
+    const ptrdiff_t from = units * part / parts * job->unit, end = units * (part + 1) / parts * job->unit;
+    const ptrdiff_t count = (end < length ? end : length) - from, i = job->by_rows ? from : 0, j = job->by_rows ? 0 : from;
+    if (count <= 0) return;
+    *(job->by_rows ? &p.m : &p.n) = count;
+    p.y += i * p.ldy + j;
+    if (p.dy) p.dy += i * p.ldy + j;
+    if (p.base) p.base += i * p.ldbase + j;
+    if (p.bias) p.bias += j;
+    if (p.bias2) p.bias2 += j;
+    for (int t = 0; t < p.count; t++) {
+        p.terms[t].left = FN(part)(p.terms[t].left, i, 0);
+        p.terms[t].right = FN(part)(p.terms[t].right, 0, j);
+        if (p.terms[t].packed) p.terms[t].packed += j * p.terms[t].k;
+    }
+    job->path(&p);
+}
+
+/* Computes the product with as many threads as it is worth; drops its empty terms. */
+static void FN(multiply)(FN(product) *p)
+{
+    FN(job) job = {p, FN(product_straight), NR, p->m > p->n};
+    ptrdiff_t k = 0;
+    int vectors = 1, by_columns = 1, count = 0; /* are all left rows contiguous, with a right operand of unit stride? */
+    for (int t = 0; t < p->count; t++)
+        if (p->terms[t].k > 0) p->terms[count++] = p->terms[t];
+    p->count = count;
+    if (p->m <= 0 || p->n <= 0) return;
+    for (int t = 0; t < count; t++) {
+        const FN(term) *term = p->terms + t;
+        k += term->k;
+        vectors &= (term->left.cs == 1 || term->k == 1) && (term->right.cs == 1 || term->right.rs == 1) && !term->packed;
+        by_columns &= term->right.rs == 1 && term->right.cs != 1 && !term->packed;
+    }
+    if (count == 0 || (vectors && (p->m == 1 || (by_columns && p->m <= 3))))
+        job = (FN(job)){p, FN(product_by_rows), 64, 0}; /* a multiple of what the loops take at once */
+    else if (by_columns && p->m <= 64 && FN(transposed_size)(p) * (ptrdiff_t)sizeof(real) <= TGR_SCRATCH_BYTES)
+        job = (FN(job)){p, FN(product_transposed), NR, 0};
+    tgr_parallel(p->m * p->n * (k + 1), ((job.by_rows ? p->m : p->n) + job.unit - 1) / job.unit, FN(slice), &job);
+}
