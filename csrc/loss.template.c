@@ -1,51 +1,116 @@
-/* softmax and what losses need of it. Axes: n = {outer, length, inner}, the middle one is normalised. */
+/* softmax and what losses need of it. Axes: n = {outer, length, inner}, the middle one is normalised. The maximum is subtracted
+ * first, so nothing overflows; the sums are pairwise. */
 
-/* max of x(length) with the given stride; NaN wins; -inf for an empty axis */
-static inline real FN(max_strided)(const real *x, ptrdiff_t length, ptrdiff_t stride)
+/* What one thread does of a kernel over n = {outer, length, inner}: whole rows where inner is 1, else whole (length, inner) blocks. */
+typedef struct {
+    real *y;
+    const real *x;
+    ptrdiff_t outer, length, inner;
+    int logarithm; /* log_softmax? */
+} FN(normalise);
+
+/* y(length) = softmax or log_softmax of x(length), contiguous, length >= 1 */
+static void FN(normalise_row)(real *restrict y, const real *restrict x, ptrdiff_t length, int logarithm)
 {
-    real top = -(real)INFINITY;
-    for (ptrdiff_t i = 0; i < length; i++) {
-        const real v = x[i * stride];
-        top = v > top || v != v ? v : top;
-    }
-    return top;
+    const real top = FN(max_contiguous)(x, length);
+    for (ptrdiff_t i = 0; i < length; i++) y[i] = FN(exp_of)(x[i] - top);
+    const real sum = FN(sum_contiguous)(y, length);
+    const real log_sum = M(log)(sum);
+    if (logarithm)
+        for (ptrdiff_t i = 0; i < length; i++) y[i] = (x[i] - top) - log_sum;
+    else
+        for (ptrdiff_t i = 0; i < length; i++) y[i] /= sum;
 }
 
-/* y(length) = exp(x(length) - shift); returns its sum. Sixteen lanes of partial sums keep the rounding error small. */
-static inline real FN(exp_shifted)(real *y, const real *x, real shift, ptrdiff_t length, ptrdiff_t stride)
+/* the same down `columns` <= COLUMNS columns of x(length, inner) */
+static void FN(normalise_columns)(real *restrict y, const real *restrict x, ptrdiff_t length, ptrdiff_t inner, ptrdiff_t columns,
+                                  int logarithm)
 {
-    real sum[16] = {0}, total = 0;
-    for (ptrdiff_t i = 0; i < length; i++) y[i * stride] = FN(exp_of)(x[i * stride] - shift);
-    for (ptrdiff_t i = 0; i < length; i++) sum[i % 16] += y[i * stride];
-    for (int u = 0; u < 16; u++) total += sum[u];
-    return total;
+    real top[COLUMNS], sum[COLUMNS];
+    FN(max_rows)(top, x, length, columns, inner);
+    for (ptrdiff_t i = 0; i < length; i++)
+        for (ptrdiff_t j = 0; j < columns; j++) y[i * inner + j] = FN(exp_of)(x[i * inner + j] - top[j]);
+    FN(sum_rows)(sum, y, length, columns, inner);
+    for (ptrdiff_t j = 0; logarithm && j < columns; j++) sum[j] = M(log)(sum[j]);
+    for (ptrdiff_t i = 0; i < length; i++)
+        for (ptrdiff_t j = 0; j < columns; j++) {
+            const ptrdiff_t at = i * inner + j;
+            y[at] = logarithm ? (x[at] - top[j]) - sum[j] : y[at] / sum[j];
+        }
+}
+
+static void FN(normalise_part)(const void *context, int part, int parts)
+{
+    const FN(normalise) *a = context;
+    for (ptrdiff_t o = a->outer * part / parts; o < a->outer * (part + 1) / parts; o++) {
+        real *y = a->y + o * a->length * a->inner;
+        const real *x = a->x + o * a->length * a->inner;
+        if (a->inner == 1)
+            FN(normalise_row)(y, x, a->length, a->logarithm);
+        else
+            for (ptrdiff_t j = 0; j < a->inner; j += COLUMNS)
+                FN(normalise_columns)(y + j, x + j, a->length, a->inner, a->inner - j < COLUMNS ? a->inner - j : COLUMNS, a->logarithm);
+    }
 }
 
 /* y(outer, length, inner) = exp(x) / sum of exp(x) over the middle axis */
 TGR_KERNEL(softmax)
 {
+    const FN(normalise) all = {p[0], p[1], n[0], n[1], n[2], 0};
     (void)c;
-    for (ptrdiff_t o = 0; o < n[0]; o++)
-        for (ptrdiff_t j = 0; j < n[2]; j++) {
-            real *y = (real *)p[0] + o * n[1] * n[2] + j;
-            const real *x = (const real *)p[1] + o * n[1] * n[2] + j;
-            const real sum = FN(exp_shifted)(y, x, FN(max_strided)(x, n[1], n[2]), n[1], n[2]);
-            for (ptrdiff_t i = 0; i < n[1]; i++) y[i * n[2]] /= sum;
-        }
+    if (n[1] > 0) tgr_parallel(n[0] * n[1] * n[2] * 40, n[0], FN(normalise_part), &all);
     return TGR_OK;
 }
 
 /* y(outer, length, inner) = x - log(sum of exp(x) over the middle axis) */
 TGR_KERNEL(log_softmax)
 {
+    const FN(normalise) all = {p[0], p[1], n[0], n[1], n[2], 1};
     (void)c;
-    for (ptrdiff_t o = 0; o < n[0]; o++)
-        for (ptrdiff_t j = 0; j < n[2]; j++) {
-            real *y = (real *)p[0] + o * n[1] * n[2] + j;
-            const real *x = (const real *)p[1] + o * n[1] * n[2] + j;
-            const real top = FN(max_strided)(x, n[1], n[2]);
-            const real log_sum = M(log)(FN(exp_shifted)(y, x, top, n[1], n[2]));
-            for (ptrdiff_t i = 0; i < n[1]; i++) y[i * n[2]] = (x[i * n[2]] - top) - log_sum;
+    if (n[1] > 0) tgr_parallel(n[0] * n[1] * n[2] * 40, n[0], FN(normalise_part), &all);
+    return TGR_OK;
+}
+
+/* y(outer, inner) = log(sum of exp(x) over the middle axis of x(outer, length, inner)); -inf for an empty axis and for one of -inf,
+ * inf where there is an inf and no NaN */
+TGR_KERNEL(logsumexp)
+{
+    const ptrdiff_t outer = n[0], length = n[1], inner = n[2];
+    real *y = p[0];
+    const real *x = p[1];
+    (void)c;
+    for (ptrdiff_t o = 0; o < outer; o++, x += length * inner, y += inner)
+        for (ptrdiff_t j0 = 0; j0 < inner; j0 += COLUMNS) {
+            const ptrdiff_t columns = inner - j0 < COLUMNS ? inner - j0 : COLUMNS;
+            real top[COLUMNS], sum[COLUMNS], some[COLUMNS], shifted[16 * COLUMNS];
+            if (length == 0) {
+                for (ptrdiff_t j = 0; j < columns; j++) y[j0 + j] = -(real)INFINITY;
+                continue;
+            }
+            if (inner == 1)
+                top[0] = FN(max_contiguous)(x, length);
+            else
+                FN(max_rows)(top, x + j0, length, columns, inner);
+            for (ptrdiff_t j = 0; j < columns; j++) {
+                sum[j] = 0;
+                if (M(fabs)(top[j]) == (real)INFINITY) top[j] = 0; /* inf - inf would be NaN */
+            }
+            if (inner == 1)
+                for (ptrdiff_t i = 0; i < length; i += 16 * COLUMNS) {
+                    const ptrdiff_t count = length - i < 16 * COLUMNS ? length - i : 16 * COLUMNS;
+                    for (ptrdiff_t l = 0; l < count; l++) shifted[l] = FN(exp_of)(x[i + l] - top[0]);
+                    sum[0] += FN(sum_contiguous)(shifted, count);
+                }
+            else
+                for (ptrdiff_t i = 0; i < length; i += 16) {
+                    const ptrdiff_t rows = length - i < 16 ? length - i : 16;
+                    for (ptrdiff_t l = 0; l < rows; l++)
+                        for (ptrdiff_t j = 0; j < columns; j++)
+                            shifted[l * columns + j] = FN(exp_of)(x[(i + l) * inner + j0 + j] - top[j]);
+                    FN(sum_rows)(some, shifted, rows, columns, columns);
+                    for (ptrdiff_t j = 0; j < columns; j++) sum[j] += some[j];
+                }
+            for (ptrdiff_t j = 0; j < columns; j++) y[j0 + j] = top[j] + M(log)(sum[j]);
         }
     return TGR_OK;
 }

@@ -1,44 +1,63 @@
 /* One element in, one element out. Contiguous arrays are seen as n[0] elements; binary kernels broadcast. */
 
-/* y(n) = f(x(n)) */
-#define UNARY(name, expression) \
+/* A kernel over n[0] elements, its pointers and constants, for the threads that share it. Slices begin at multiples of 64, so that
+ * vectors begin where they do in the whole. */
+typedef struct {
+    void *const *p;
+    const double *c;
+    ptrdiff_t n;
+} FN(elements);
+
+#define SLICE_FROM(e) ((((e)->n + 63) / 64 * part / parts) * 64)
+#define SLICE_TO(e) (part + 1 == parts ? (e)->n : (((e)->n + 63) / 64 * (part + 1) / parts) * 64)
+
+/* `cost` of an element, in multiply-adds, decides what a thread is worth */
+#define SHARED_KERNEL(name, cost) \
     TGR_KERNEL(name) \
     { \
-        real *restrict y = p[0]; \
-        const real *restrict x_ = p[1]; \
-        (void)c; \
-        for (ptrdiff_t i = 0; i < n[0]; i++) { \
+        const FN(elements) all = {p, c, n[0]}; \
+        tgr_parallel(n[0] * (cost), (n[0] + 63) / 64, FN(name##_slice), &all); \
+        return TGR_OK; \
+    }
+
+/* y(n) = f(x(n)) */
+#define UNARY(name, cost, expression) \
+    static void FN(name##_slice)(const void *context, int part, int parts) \
+    { \
+        const FN(elements) *e = context; \
+        real *restrict y = e->p[0]; \
+        const real *restrict x_ = e->p[1]; \
+        const ptrdiff_t to = SLICE_TO(e); \
+        for (ptrdiff_t i = SLICE_FROM(e); i < to; i++) { \
             const real x = x_[i]; \
             y[i] = (expression); \
         } \
-        return TGR_OK; \
-    }
+    } \
+    SHARED_KERNEL(name, cost)
 
-UNARY(neg, -x)
-UNARY(exp, FN(exp_of)(x))
-UNARY(log, M(log)(x))
-UNARY(sqrt, M(sqrt)(x))
-UNARY(relu, x <= 0 ? 0 : x) /* NaN stays NaN */
+UNARY(neg, 8, -x)
+UNARY(exp, 32, FN(exp_of)(x))
+UNARY(log, 32, M(log)(x))
+UNARY(sqrt, 16, M(sqrt)(x))
+UNARY(relu, 8, x <= 0 ? 0 : x) /* NaN stays NaN */
 #undef UNARY
 
 /* y(n), dy(n) from x(n): the value and its derivative, which share one exponential */
-#define WITH_DERIVATIVE(name) \
-    TGR_KERNEL(name) \
+#define WITH_DERIVATIVE(name, cost, activation) \
+    static void FN(name##_slice)(const void *context, int part, int parts) \
     { \
-        real *restrict y = p[0], *restrict dy = p[1]; \
-        const real *restrict x = p[2]; \
-        (void)c; \
-        for (ptrdiff_t i = 0; i < n[0]; i++) { \
-            real d; \
-            y[i] = FN(name##_of)(x[i], &d); \
-            dy[i] = d; \
-        } \
-        return TGR_OK; \
-    }
+        const FN(elements) *e = context; \
+        const ptrdiff_t from = SLICE_FROM(e); \
+        FN(activate)(activation, SLICE_TO(e) - from, (real *)e->p[0] + from, (real *)e->p[1] + from, (const real *)e->p[2] + from); \
+    } \
+    SHARED_KERNEL(name, cost)
 
-WITH_DERIVATIVE(tanh)
-WITH_DERIVATIVE(sigmoid)
+WITH_DERIVATIVE(tanh, 48, TGR_TANH)
+WITH_DERIVATIVE(sigmoid, 48, TGR_SIGMOID)
 #undef WITH_DERIVATIVE
+#undef SHARED_KERNEL
+#undef SLICE_FROM
+#undef SLICE_TO
 
 /* dx(n) = g(n) where y(n) > 0, else 0.  Inverts: y = max(x, 0) */
 TGR_KERNEL(relu_vjp)

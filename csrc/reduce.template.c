@@ -1,4 +1,6 @@
-/* Reductions. Sums are blocked and then pairwise, so the rounding error grows like log2(n), not n (Higham 1993). */
+/* Reductions. Sums are blocked and then pairwise: every element passes at most b + log2(n) additions, where a block of 512 that is
+ * summed in 4 vectors of lanes takes b = 512 / (4 LANES) + LANES + 2 of them, and 16 rows take b = 16. So the error of a sum is at
+ * most (b + log2(n)) eps sum |x|, against n eps sum |x| of a plain loop (Higham, SIAM J. Sci. Comput. 1993). */
 
 /* sum of x(n), contiguous */
 static real FN(sum_contiguous)(const real *restrict x, ptrdiff_t n)
@@ -65,6 +67,16 @@ static real FN(max_contiguous)(const real *restrict x, ptrdiff_t n)
     return top[0];
 }
 
+/* y(columns) = max over rows of x(rows, columns) with row stride ldx, rows >= 1; NaN wins */
+static void FN(max_rows)(real *restrict y, const real *restrict x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t ldx)
+{
+    for (ptrdiff_t j = 0; j < columns; j++) y[j] = x[j];
+    for (ptrdiff_t i = 1; i < rows; i++) {
+        const real *restrict row = x + i * ldx;
+        for (ptrdiff_t j = 0; j < columns; j++) y[j] = row[j] > y[j] || row[j] != row[j] ? row[j] : y[j];
+    }
+}
+
 /* y(outer, inner) = max over the middle axis of x(outer, length, inner); NaN wins; n = {outer, length >= 1, inner} */
 TGR_KERNEL(max)
 {
@@ -77,11 +89,7 @@ TGR_KERNEL(max)
             *y = FN(max_contiguous)(x, length);
             continue;
         }
-        for (ptrdiff_t j = 0; j < inner; j++) y[j] = x[j];
-        for (ptrdiff_t l = 1; l < length; l++) {
-            const real *restrict row = x + l * inner;
-            for (ptrdiff_t j = 0; j < inner; j++) y[j] = row[j] > y[j] || row[j] != row[j] ? row[j] : y[j];
-        }
+        FN(max_rows)(y, x, length, inner, inner);
     }
     return TGR_OK;
 }

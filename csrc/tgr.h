@@ -34,7 +34,7 @@ typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
     X(add) X(sub) X(mul) X(div) X(pow) X(pow_dbase) X(pow_dexponent) X(equal) \
     X(copy) X(accumulate) X(fill) \
     X(matmul) X(pack) X(rnn_cell) X(rnn_cell_vjp) \
-    X(sum) X(max) X(sum_of_squares) \
+    X(sum) X(max) X(sum_of_squares) X(logsumexp) \
     X(softmax) X(log_softmax) X(nll) X(cross_entropy_vjp) \
     X(take) X(take_add) \
     X(sgd) X(adam)

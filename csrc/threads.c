@@ -14,6 +14,9 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#if defined(__linux__)
+#include <sys/prctl.h>
+#endif
 
 enum { MOST_THREADS = 256, PARTS_PER_THREAD = 2, SPINS = 4000 }; /* a spin is some 10 to 40 ns */
 
@@ -61,6 +64,9 @@ static void take_parts(void)
 static void *help(void *number)
 {
     const int me = (int)(intptr_t)number;
+#if defined(__linux__)
+    prctl(PR_SET_NAME, "tgr-helper");
+#endif
     for (;;) {
         for (int i = 0; i < SPINS && !parts_left(atomic_load(&claim)); i++) pause_briefly();
         if (me < atomic_load(&limit) && parts_left(atomic_load(&claim))) {

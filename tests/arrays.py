@@ -37,6 +37,26 @@ def layouts(x):
         yield "fortran", fortran
 
 
+SENTINEL = 12345.0
+
+
+def guarded(shape, dtype):
+    """(array, intact): an array of zeros, aligned to its items but not to vectors, with sentinels on both sides, and the function
+    that checks them."""
+    size = int(np.prod(shape))
+    whole = np.full(size + 133, SENTINEL, dtype)
+    array = whole[67 : 67 + size].reshape(shape)
+    array[...] = 0
+    return array, lambda: bool(np.all(whole[:67] == SENTINEL) and np.all(whole[67 + size :] == SENTINEL))
+
+
+def among_nans(x):
+    """x between NaNs, which show where a kernel reads what it should not."""
+    whole = np.full(x.size + 133, np.nan, x.dtype)
+    whole[67 : 67 + x.size] = x.ravel()
+    return whole[67 : 67 + x.size].reshape(x.shape)
+
+
 def tolerance(dtype, single=2e-5, double=1e-12):
     return {"rtol": single, "atol": single} if dtype == np.float32 else {"rtol": double, "atol": double}
 

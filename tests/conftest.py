@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from arrays import guarded
 from hypothesis import HealthCheck, settings
 
 from tinygrad_rnn.backends import build_info, native
@@ -20,3 +21,21 @@ def isa(request):
     native.set_isa(request.param)
     yield request.param
     native.set_isa(before)
+
+
+@pytest.fixture
+def sentinels():
+    """Every array that a kernel makes lies between sentinels, off the alignment of vectors, and is checked at the end."""
+    made = []
+
+    def allocate(shape, dtype):
+        array, intact = guarded(shape, dtype)
+        made.append((array, intact))
+        return array
+
+    native.set_allocator(allocate)
+    yield made
+    native.set_allocator(None)
+    assert made
+    for array, intact in made:
+        assert intact(), f"a kernel wrote beside an array of shape {array.shape}"

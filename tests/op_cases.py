@@ -54,6 +54,11 @@ def np_softmax(x, axis):
     return e / e.sum(axis, keepdims=True)
 
 
+def np_logsumexp(x, axis=None, keepdims=False):
+    with np.errstate(divide="ignore"):
+        return np.log(np.exp(x).sum(axis, keepdims=keepdims))
+
+
 def np_cross_entropy(x, reduction):
     target = TARGETS[x.shape]
     axis = 1 if x.ndim > 1 else 0
@@ -146,6 +151,15 @@ CASES = (
     ),
     one("mean", lambda x: x.mean(), np.mean, shapes=tuple(s for s in ONE if 0 not in s[0])),
     one("mean", lambda x: x.mean(axis=0, keepdims=True), lambda x: x.mean(0, keepdims=True), shapes=AXES, label="axis"),
+    one("logsumexp", tr.logsumexp, np_logsumexp, shapes=tuple(s for s in ONE if 0 not in s[0])),
+    one("logsumexp", lambda x: tr.logsumexp(x, axis=-1), lambda x: np_logsumexp(x, -1), shapes=AXES, label="axis"),
+    one(
+        "logsumexp",
+        lambda x: tr.logsumexp(x, axis=(0, -1), keepdims=True),
+        lambda x: np_logsumexp(x, (0, -1), True),
+        shapes=AXES[1:],
+        label="axes",
+    ),
     one("max", lambda x: x.max(), np.max, shapes=tuple(s for s in ONE if 0 not in s[0]), spread=True),
     one("max", lambda x: x.max(axis=-1), lambda x: x.max(-1), shapes=AXES, spread=True, label="axis"),
     one(

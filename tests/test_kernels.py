@@ -1,5 +1,7 @@
 """The kernels below the ops: accuracy against the true function, bounds, threads, and equal bits."""
 
+import os
+import re
 import subprocess
 import sys
 import threading
@@ -7,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from arrays import DTYPES, LENGTHS
+from arrays import DTYPES, LENGTHS, among_nans, guarded
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,6 +97,86 @@ def test_matmul_over_tails_and_blocks(dtype, isa):
         assert np.all(np.abs(y - true - bias) <= bound + np.finfo(dtype).eps * 4 * (np.abs(bias) + 1))
 
 
+# ---- matrix products: paths, epilogues, packed operands
+
+# rows, columns, depth: the tails of every tile, both sides of every choice of a path, of a block's depth (256) and rows (320)
+PRODUCTS = [
+    *[(m, n, 5) for m in (1, 2, 3, 4, 5, 6, 7, 12, 13, 64, 65) for n in (1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33)],
+    *[(m, 20, k) for m in (1, 3, 4, 16, 23) for k in (1, 2, 255, 256, 257, 520)],
+    *[(m, 130, 40) for m in (319, 321, 650)],
+    *[(m, n, k) for m in (2, 16, 40) for n, k in ((129, 700), (300, 513))],
+    *[(0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0), (1, 1, 1)],
+]
+
+
+def product_bound(a, b, dtype, *added):
+    """Rounding of a product: that of a sum of k terms in blocks, over absolute values, and of what is added to it."""
+    a, b = np.abs(a.astype(np.float64)), np.abs(b.astype(np.float64))
+    return np.finfo(dtype).eps * (min(a.shape[1], 600) / 8 + 4) * (a @ b + sum(np.abs(x) for x in added))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_products_of_every_path_and_layout_stay_in_bounds(dtype, isa, sentinels):
+    rng = np.random.default_rng(1)
+    for m, n, k in PRODUCTS:
+        a, b = (rng.standard_normal(s).astype(dtype) for s in ((m, k), (k, n)))
+        true, bound = a.astype(np.float64) @ b.astype(np.float64), product_bound(a, b, dtype)
+        for left in (among_nans(a), among_nans(a.T.copy()).T, np.repeat(a, 2, axis=1)[:, ::2]):
+            for right in (among_nans(b), among_nans(b.T.copy()).T, np.repeat(b, 3, axis=1)[:, ::-3][:, ::-1]):
+                assert np.all(np.abs(native.matmul(left, right) - true) <= bound), (m, n, k)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_follows_a_product(dtype, isa, sentinels):
+    """Bias, activation and derivative in the epilogue, y += product, and a packed operand, against the single kernels."""
+    rng = np.random.default_rng(2)
+    for m, n, k in PRODUCTS:
+        a, w, b = (rng.standard_normal(s).astype(dtype) / (k + 1) ** 0.5 for s in ((m, k), (n, k), (n,)))
+        a, w, b = map(among_nans, (a.astype(dtype), w.astype(dtype), b.astype(dtype)))
+        z = native.linear(a, w, b)
+        true = a.astype(np.float64) @ w.T.astype(np.float64) + b
+        assert np.all(np.abs(z - true) <= product_bound(a, w.T, dtype, b)), (m, n, k)
+        for activation in ("identity", "tanh", "sigmoid", "relu"):
+            y, dy = native.linear_activation(a, w, b, activation)
+            e, de = reference.linear_activation(a, w, b, activation)
+            np.testing.assert_allclose(y, e, rtol=0, atol=400 * np.finfo(dtype).eps, err_msg=f"{m, n, k} {activation}")
+            flat = np.abs(z) > 400 * np.finfo(dtype).eps if activation == "relu" else np.True_  # beside the kink
+            np.testing.assert_allclose(np.where(flat, dy, 0), np.where(flat, de, 0), rtol=0, atol=400 * np.finfo(dtype).eps)
+        packed = native.pack(w.T)
+        assert np.all(np.abs(native.linear(a, packed, b) - true) <= product_bound(a, w.T, dtype, b)), (m, n, k)
+        assert np.all(np.abs(native.matmul(a, packed) - (true - b)) <= product_bound(a, w.T, dtype, b)), (m, n, k)
+        y = rng.standard_normal((m, n)).astype(dtype)
+        added = native.matmul_add(y.copy(), a, w.T)
+        assert np.all(np.abs(added - (true - b + y)) <= product_bound(a, w.T, dtype, b, y)), (m, n, k)
+
+
+def test_a_packed_operand_is_for_one_instruction_set():
+    a, b = np.ones((2, 3), np.float32), np.ones((3, 4), np.float32)
+    packed = native.pack(b)
+    assert "(3, 4) float32" in repr(packed)
+    np.testing.assert_array_equal(native.matmul(np.ones((5, 2, 3), np.float32), packed), np.full((5, 2, 4), 3))
+    for call, error, text in (
+        (lambda: native.matmul(a[:, :2], packed), ValueError, "expected (..., 3)"),
+        (lambda: native.matmul(a.astype(np.float64), packed), TypeError, "do not mix"),
+        (lambda: native.linear(a, packed, np.ones(3, np.float32)), ValueError, "expected (4,)"),
+        (lambda: native.pack(np.ones(3, np.float32)), ValueError, "expected (k, n)"),
+        (lambda: native.matmul_add(b.T, b.T, np.ones((3, 3), np.float32)), ValueError, "contiguous and writeable"),
+        (lambda: native.matmul_add(a, a, b), ValueError, "do not fit (m, n), (m, k) and (k, n)"),
+        (lambda: native.linear_activation(a, b.T, None, "swish"), ValueError, "unknown activation 'swish'"),
+    ):
+        with pytest.raises(error, match=re.escape(text)):
+            call()
+    others = [name for name in native.supported_isa_names() if name != native.isa()]
+    before = native.isa()
+    for name in others:
+        native.set_isa(name)
+        try:
+            with pytest.raises(ValueError, match=f"was packed for {before}, but {name} is in use"):
+                native.matmul(a, packed)
+        finally:
+            native.set_isa(before)
+
+
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 300), st.sampled_from(DTYPES))
 def test_matmul_over_drawn_sizes(m, n, k, dtype):
     rng = np.random.default_rng(2)
@@ -114,18 +196,6 @@ def test_equal_inputs_give_equal_bits(dtype, isa):
     np.testing.assert_array_equal(native.sum(shifted), native.sum(a))
 
 
-def guarded(shape, dtype):
-    """An array with sentinels on both sides, and the function that checks them."""
-    size = int(np.prod(shape))
-    whole = np.full(size + 64, 12345.0, dtype)
-    whole[32 : 32 + size] = np.arange(1, size + 1) % 7
-
-    def intact():
-        return np.all(whole[:32] == 12345) and np.all(whole[32 + size :] == 12345)
-
-    return whole[32 : 32 + size].reshape(shape), intact
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", LENGTHS)
 def test_in_place_kernels_stay_in_bounds(n, dtype, isa):
@@ -138,6 +208,7 @@ def test_in_place_kernels_stay_in_bounds(n, dtype, isa):
         lambda w: native.adam(w, np.zeros(n, dtype), np.zeros(n, dtype), g, 0.1, 0.9, 0.999, 1e-8, 0.03),
     ):
         w, intact = guarded((n,), dtype)
+        w[...] = np.arange(1, n + 1) % 7
         twin = w.copy()
         call(w)
         assert intact()
@@ -145,6 +216,9 @@ def test_in_place_kernels_stay_in_bounds(n, dtype, isa):
     w, intact = guarded((5, n), dtype)
     native.take_add(w, np.array([4, 0, 4]), np.ones((3, n), dtype))
     assert intact()
+    w, intact = guarded((n, 5), dtype)
+    native.matmul_add(w, np.ones((n, 3), dtype), np.ones((3, 5), dtype))
+    assert intact() and np.all(w == 3)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -167,6 +241,155 @@ def test_updates_agree_with_the_reference(dtype, isa):
 
 def test_sum_of_squares_does_not_overflow():
     assert native.sum_of_squares(np.full(3, 1e30, np.float32)) == pytest.approx(3e60, rel=1e-6)
+
+
+# ---- threads
+
+
+def large_jobs(dtype):
+    """Calls that are worth several threads, through every path and family that shares its work."""
+    rng = np.random.default_rng(7)
+    draw = lambda *s: rng.standard_normal(s).astype(dtype)  # noqa: E731
+    a, w, x, v = draw(700, 300), draw(300, 410), draw(40, 1000), draw(900, 1000)
+    many, elements, h, u = draw(50, 60, 70), draw(300_001), draw(40, 900), draw(900, 900)
+    row, wide, tall, bias = draw(1, 1500), draw(1500, 2011), draw(2011, 1500), draw(900)
+    packed = native.pack(v.T)
+    return {
+        "straight": lambda: native.matmul(a, w),
+        "columns": lambda: native.matmul(w.T, a.T),
+        "transposed": lambda: native.linear_activation(x, v, bias, "tanh"),
+        "packed": lambda: native.linear(x, packed, bias),
+        "one row": lambda: native.matmul(row, wide),
+        "one row, dots": lambda: native.matmul(row, tall.T),
+        "batch": lambda: native.matmul(many, many.transpose(0, 2, 1)),
+        "cell": lambda: native.rnn_cell(x, h, v, u, bias, bias, "sigmoid"),
+        "cell vjp": lambda: native.rnn_cell_vjp(h, h, x, h, v, u, (True,) * 5),
+        "tanh": lambda: native.tanh(elements),
+        "exp": lambda: native.exp(elements),
+        "log": lambda: native.log(np.abs(elements)),
+        "softmax": lambda: native.softmax(many, 2),
+        "log_softmax": lambda: native.log_softmax(many, 1),
+    }
+
+
+def bits(results):
+    return [r.tobytes() for r in (results if isinstance(results, tuple) else (results,))]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_any_number_of_threads_gives_the_same_bits(dtype, isa):
+    jobs, before = large_jobs(dtype), native.get_num_threads()
+    try:
+        native.set_num_threads(1)
+        expected = {name: bits(job()) for name, job in jobs.items()}
+        for n in (2, 3, 7):
+            native.set_num_threads(n)
+            for name, job in jobs.items():
+                for _ in range(3):
+                    assert bits(job()) == expected[name], (name, n)
+    finally:
+        native.set_num_threads(before)
+
+
+def test_slices_of_a_product_have_the_bits_of_the_whole(isa):
+    rng = np.random.default_rng(8)
+    a, b = rng.standard_normal((50, 300)).astype(np.float32), rng.standard_normal((300, 200)).astype(np.float32)
+    whole = native.matmul(a, b)
+    for i, j in ((0, 64), (16, 128), (32, 0)):
+        np.testing.assert_array_equal(native.matmul(a[i:], b[:, j:]), whole[i:, j:])
+
+
+def test_python_threads_share_one_pool():
+    """Kernels called from several Python threads at once: right results, and never more threads inside a kernel than the
+    callers and one pool of helpers."""
+    before, callers, limit = native.get_num_threads(), 4, 3
+    native.set_num_threads(limit)
+    try:
+        jobs = list(large_jobs(np.float32).values())
+        expected = [bits(job()) for job in jobs]
+        wrong, most, stop = [], [0], threading.Event()
+
+        def work(first):
+            for i in range(30):
+                at = (first + i) % len(jobs)
+                if bits(jobs[at]()) != expected[at]:
+                    wrong.append(at)
+
+        def watch():
+            while not stop.is_set():
+                most[0] = max(most[0], native.threads_running())
+                time.sleep(1e-4)
+
+        watcher = threading.Thread(target=watch)
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(callers)]
+        for t in [watcher, *threads]:
+            t.start()
+        for t in threads:
+            t.join()
+        stop.set()
+        watcher.join()
+        assert not wrong
+        assert most[0] <= limit
+        assert native.threads_running() == 0
+        if os.path.isdir("/proc/self/task"):
+            alive = [open(f"/proc/self/task/{t}/comm").read() for t in os.listdir("/proc/self/task")]  # noqa: SIM115
+            assert (
+                len([name for name in alive if name.strip() == "tgr-helper"]) <= 6
+            )  # the most that any test asked for, less one
+    finally:
+        native.set_num_threads(before)
+
+
+FORK = """
+import os, sys, threading
+import numpy as np
+from tinygrad_rnn.backends import native
+
+native.set_num_threads(2)
+a = np.random.default_rng(0).standard_normal((400, 400)).astype(np.float32)
+first = native.matmul(a, a)
+stop = threading.Event()
+
+
+def busy():
+    while not stop.is_set():
+        native.matmul(a, a)
+
+
+other = threading.Thread(target=busy)  # the fork may find the pool at work for a thread that does not come along
+other.start()
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        same = all(np.array_equal(native.matmul(a, a), first) for _ in range(3))
+        os._exit(0 if same and native.get_num_threads() == 2 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert np.array_equal(native.matmul(a, a), first)
+stop.set()
+other.join()
+print("forked")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_has_threads_of_its_own():
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, timeout=120)
+    assert run.stdout.strip() == "forked", run.stderr
+
+
+def test_the_number_of_threads():
+    with pytest.raises(ValueError, match="expected at least 1, got 0"):
+        tr.set_num_threads(0)
+    before = tr.get_num_threads()
+    tr.set_num_threads(5)
+    assert tr.get_num_threads() == 5 == tr.build_info()["threads"]
+    tr.set_num_threads(before)
+    code = "import tinygrad_rnn as tr; print(tr.get_num_threads())"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    for value, expected in (("3", 3), ("2,1", 2), ("", cores), ("many", cores), ("-4", 1)):
+        env = {**os.environ, "OMP_NUM_THREADS": value}
+        run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+        assert run.stdout.strip() == str(expected), (value, run.stderr)
 
 
 def test_kernels_run_in_many_threads_at_once():

@@ -9,7 +9,7 @@ print(graph.why())            # vanishing, healthy or exploding; the cause; what
 """
 
 from . import functions, nn, ops, optim, testing
-from .backends import build_info
+from .backends import build_info, get_num_threads, set_num_threads
 from .compare import SameGraph, same_graph
 from .flow import Gain, GradTerms, Trace, Verdict, trace
 from .functions import *  # noqa: F403 (every public op)
@@ -36,12 +36,14 @@ __all__ = [
     "Verdict",
     "build_info",
     "functions",
+    "get_num_threads",
     "nn",
     "no_grad",
     "ops",
     "optim",
     "same_graph",
     "scope",
+    "set_num_threads",
     "testing",
     "trace",
     "use_backend",

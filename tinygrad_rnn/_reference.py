@@ -286,6 +286,16 @@ def max(x, axis=None, keepdims=False):
     return np.asarray(np.max(x, axis=axis, keepdims=keepdims))
 
 
+def logsumexp(x, axis=None, keepdims=False):
+    _checked("logsumexp", x)
+    axis = _axes(axis, x.ndim)
+    with np.errstate(all="ignore"):
+        top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+        top = np.where(np.isinf(top), 0, top).astype(x.dtype)
+        total = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
+    return np.asarray(total if keepdims else np.squeeze(total, axis=axis), x.dtype)
+
+
 def sum_to(g, shape):
     _checked("sum_to", g)
     extra = g.ndim - len(shape)

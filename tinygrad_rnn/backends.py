@@ -22,13 +22,19 @@ from . import _reference as reference
 BACKENDS: dict[str, ModuleType] = {"native": native, "reference": reference}
 
 
+get_num_threads, set_num_threads = native.get_num_threads, native.set_num_threads
+
+
 def build_info() -> dict[str, object]:
     """What was compiled and what runs: `compiler`, `isa` in use, `isa_compiled` and `isa_supported` (slowest first), and
-    `vector_bytes`. The environment variable TGR_ISA, read at import, forces one of the supported instruction sets."""
+    `vector_bytes`, `threads` that large kernels use, and the `cache_sizes` (L1, L2, in bytes) that matrix products are blocked
+    for. The environment variable TGR_ISA, read at import, forces one of the supported instruction sets."""
     return {
         "compiler": native.compiler(),
         "isa": native.isa(),
         "isa_compiled": native.isa_names(),
         "isa_supported": native.supported_isa_names(),
         "vector_bytes": native.vector_bytes(),
+        "threads": native.get_num_threads(),
+        "cache_sizes": native.cache_sizes(),
     }

@@ -11,7 +11,7 @@ from . import ops
 from .ops import ShapeError
 from .ops.op import normal_axis
 from .tape import record
-from .tensor import Tensor, as_tensor, lift
+from .tensor import Tensor, as_axis, as_tensor, lift
 
 Reduction = Literal["mean", "sum", "none"]
 Activation = Literal["tanh", "relu", "sigmoid", "identity"]
@@ -132,6 +132,12 @@ def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return as_tensor(x).max(axis, keepdims)
 
 
+def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """log(sum(exp(x))) over an axis, several, or all, without overflow; -inf for an empty axis. The gradient is the softmax."""
+    x = as_tensor(x)
+    return record(Tensor, ops.logsumexp, (x,), {"axis": as_axis(axis), "keepdims": keepdims})
+
+
 def reshape(x: Any, shape: Sequence[int]) -> Tensor:
     """Another shape of the same size; one entry may be -1."""
     return as_tensor(x).reshape(tuple(shape))
@@ -212,6 +218,7 @@ __all__ = [
     "linear",
     "log",
     "log_softmax",
+    "logsumexp",
     "matmul",
     "max",
     "mean",

@@ -208,14 +208,14 @@ class Tensor(Node):
         return record(Tensor, ops.relu, (self,))
 
     def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
-        return record(Tensor, ops.sum, (self,), {"axis": _axis(axis), "keepdims": keepdims})
+        return record(Tensor, ops.sum, (self,), {"axis": as_axis(axis), "keepdims": keepdims})
 
     def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
-        return record(Tensor, ops.mean, (self,), {"axis": _axis(axis), "keepdims": keepdims})
+        return record(Tensor, ops.mean, (self,), {"axis": as_axis(axis), "keepdims": keepdims})
 
     def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
         """Maximum; entries that tie share the gradient evenly."""
-        return record(Tensor, ops.max, (self,), {"axis": _axis(axis), "keepdims": keepdims})
+        return record(Tensor, ops.max, (self,), {"axis": as_axis(axis), "keepdims": keepdims})
 
     def reshape(self, *shape: Any) -> Tensor:
         """Another shape of the same size; one entry may be -1."""
@@ -327,7 +327,7 @@ def _entries(data: Any) -> Iterator[Any]:
             yield x
 
 
-def _axis(axis: Any) -> Any:
+def as_axis(axis: Any) -> Any:
     return tuple(axis) if isinstance(axis, list) else axis
 
 

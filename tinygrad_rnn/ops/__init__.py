@@ -10,7 +10,7 @@ from .loss import cross_entropy, mse_loss
 from .norm import log_softmax, softmax
 from .op import Op, ShapeError
 from .pointwise import add, div, exp, log, mul, neg, pow, relu, sigmoid, sqrt, sub, tanh
-from .reduce import max, mean, sum
+from .reduce import logsumexp, max, mean, sum
 from .shape import concatenate, embedding, index, reshape, stack, take, transpose
 
 TABLE: dict[str, Op] = {
@@ -19,7 +19,7 @@ TABLE: dict[str, Op] = {
         *(add, sub, mul, div, neg, pow, exp, log, sqrt, tanh, sigmoid, relu),
         *(matmul, linear),
         rnn_cell,
-        *(sum, mean, max),
+        *(sum, mean, max, logsumexp),
         *(reshape, transpose, index, take, embedding, concatenate, stack),
         *(softmax, log_softmax),
         *(cross_entropy, mse_loss),

@@ -47,6 +47,17 @@ def _max_vjp(k, g, x, y, needs, axis=None, keepdims=False):
     return (k.mul(ties, k.div(k.reshape(g, kept), k.sum(ties, axis, True))),)
 
 
+def _logsumexp_forward(k, x, axis=None, keepdims=False):
+    y = k.logsumexp(x, axis, keepdims)
+    return y, (x, y)
+
+
+def _logsumexp_vjp(k, g, x, y, needs, axis=None, keepdims=False):
+    # y = log(sum(exp(x))): dy/dx = exp(x - y), the softmax
+    kept = reduced_shape("logsumexp", x.shape, axis, True)
+    return (k.mul(k.exp(k.sub(x, k.reshape(y, kept))), k.reshape(g, kept)),)
+
+
 def _reduced(name, x, axis=None, keepdims=False):
     return reduced_shape(name, x, axis, keepdims)
 
@@ -54,3 +65,4 @@ def _reduced(name, x, axis=None, keepdims=False):
 sum = Op("sum", partial(_reduced, "sum"), _sum_forward, _sum_vjp)
 mean = Op("mean", partial(_reduced, "mean"), _mean_forward, _mean_vjp)
 max = Op("max", _max_shape, _max_forward, _max_vjp)
+logsumexp = Op("logsumexp", partial(_reduced, "logsumexp"), _logsumexp_forward, _logsumexp_vjp)
