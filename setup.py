@@ -34,6 +34,7 @@ native = Extension(
         "csrc/loss.template.c",
         "csrc/gather.template.c",
         "csrc/update.template.c",
+        "csrc/peak.template.c",
     ],
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],

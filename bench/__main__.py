@@ -16,6 +16,7 @@ from importlib import import_module
 from tinygrad_rnn import build_info
 
 from .peers import versions
+from .timing import one_core
 
 TABLES = ("kernels", "nodes", "rnn")
 
@@ -30,8 +31,7 @@ def main() -> None:
     unknown = set(a.tables) - set(TABLES)
     if unknown:
         p.error(f"unknown table {', '.join(sorted(unknown))}; expected any of {', '.join(TABLES)}")
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    one_core()
     machine = {"python": platform.python_version(), "machine": platform.machine(), "build": build_info(), "peers": versions()}
     print(f"{build_info()['isa']} kernels, {build_info()['compiler']}; peers: {machine['peers']}\n")
     numbers = {"machine": machine}

@@ -1,84 +1,219 @@
-"""Kernels against numpy and PyTorch: matrix products in GFLOP/s, pointwise and reductions in GB/s."""
+"""Kernels against numpy and PyTorch, and against what the processor can do at most: products and cells in GFLOP/s and % of the
+multiply-add peak, the others in GB/s and % of the speed of a copy. Peak and copy take turns with what is measured."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn.backends import native, reference
 
 from .peers import torch_on_one_thread
-from .timing import geometric_mean, ratio, seconds, shown, table
+from .timing import every_core, geometric_mean, ratio, seconds, shown, table
 
-SQUARES = [64, 128, 256, 512, 1024]
-# (rows, columns, depth) of the state product (B x H)(H x H) and of the weight gradient (H x TB)(TB x H)
-RECURRENT = [(b, h, h) for b in (1, 16, 64) for h in (16, 64, 256)] + [(64, 64, 800), (256, 256, 1600)]
-POINTWISE = ["add", "mul", "exp", "tanh", "sigmoid", "relu", "log", "sqrt", "sum", "max"]
 ACCURACY = {"float32": 2e-5, "float64": 1e-12}
+CELLS = [(1, 16), (1, 64), (16, 64), (32, 128), (64, 512)]  # batch, hidden = input width
+ELEMENTS = ["add", "mul", "exp", "log", "sqrt", "tanh", "sigmoid", "relu", "copy", "sum", "max"]
+AXES = [(64, 100), (32, 5000)]  # rows, classes
 
 
 def run(quick: bool) -> tuple[str, dict]:
     """(printed tables, numbers)"""
     torch = torch_on_one_thread()
-    budget = 0.02 if quick else 0.3
-    texts, numbers = [], {}
+    budget = 0.01 if quick else 0.15
+    texts: list[str] = []
+    numbers: dict[str, Any] = {}
     for dtype in ("float32", "float64"):
-        rows, found = _products(dtype, torch, budget, quick)
-        texts.append(
-            table(f"matrix product, {dtype}, one thread", ["m x n x k", "GFLOP/s", "ours", "vs numpy", "vs torch"], rows)
-        )
-        if found:
-            mean = geometric_mean([v["numpy"] / v["ours"] for v in found.values()])
-            texts.append(f"  geometric mean vs numpy {mean:.2f}x\n")
-        numbers[f"product {dtype}"] = found
-        rows, found = _pointwise(dtype, torch, budget, quick)
-        texts.append(table(f"elements, {dtype}, one thread", ["kernel, n", "GB/s", "ours", "vs numpy", "vs torch"], rows))
-        numbers[f"elements {dtype}"] = found
+        for title, part in (("products", _products), ("cells", _cells), ("elements", _elements)):
+            text, numbers[f"{title} {dtype}"] = part(dtype, torch, budget, quick)
+            texts.append(text)
+    text, numbers["threads"] = _threads(budget, quick)
+    texts.append(text)
     return "\n".join(texts), numbers
 
 
-def _products(dtype, torch, budget, quick):
+STEPS = 2000
+
+
+def multiply_add_peak(dtype: str) -> tuple[Callable, int]:
+    """(what to time, its floating-point operations): multiply-adds that never leave the registers."""
+    return lambda: native.multiply_adds(dtype, STEPS), native.multiply_adds(dtype, STEPS)
+
+
+# ---- products
+
+
+def product_shapes(quick: bool) -> Iterator[tuple[str, int, int, int]]:
+    """(kind, m, n, k) of y(m, n) = a(m, k) b(k, n): squares; h W^T and g W of a batch of states or cotangents and a weight;
+    g^T h over all steps, a weight's gradient. "t" is an operand that is the transpose of what lies in memory."""
+    for n in (64, 128) if quick else (64, 128, 256, 512, 1024):
+        yield "nn", n, n, n
+    for batch in (1, 16) if quick else (1, 16, 32, 64):
+        for hidden in (16, 64) if quick else (16, 32, 64, 128, 256, 512, 1024):
+            yield "nt", batch, hidden, hidden
+            yield "nn", batch, hidden, hidden
+    shapes = ((16, 50), (32, 100), (64, 800), (128, 1600), (256, 3200), (512, 3200), (1024, 1280))
+    for hidden, rows in shapes[:2] if quick else shapes:
+        yield "tn", hidden, hidden, rows
+
+
+def _operands(rng: np.random.Generator, kind: str, m: int, n: int, k: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    a, b = (
+        rng.standard_normal(size[:: -1 if turned == "t" else 1]).astype(dtype)
+        for size, turned in zip(((m, k), (k, n)), kind, strict=True)
+    )
+    return a.T if kind[0] == "t" else a, b.T if kind[1] == "t" else b
+
+
+def _products(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, dict]:
     rng = np.random.default_rng(0)
+    peak, operations = multiply_add_peak(dtype)
     rows, numbers = [], {}
-    shapes = [(n, n, n) for n in (SQUARES[:2] if quick else SQUARES)] + (RECURRENT[:4] if quick else RECURRENT)
-    for m, n, k in shapes:
-        a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
-        y = native.matmul(a, b)
-        bound = ACCURACY[dtype] * k**0.5 * 10
-        assert np.abs(y - a.astype(np.float64) @ b.astype(np.float64)).max() < bound, f"wrong product {m, n, k}"
-        contenders = {"ours": lambda a=a, b=b: native.matmul(a, b), "numpy": lambda a=a, b=b: a @ b}
+    for kind, m, n, k in product_shapes(quick):
+        a, b = _operands(rng, kind, m, n, k, dtype)
+        packed = native.pack(b)
+        exact = a.astype(np.float64) @ b.astype(np.float64)
+        for y in (native.matmul(a, b), native.matmul(a, packed)):
+            assert np.abs(y - exact).max() < ACCURACY[dtype] * k**0.5 * 10, f"wrong product {kind, m, n, k}"
+        contenders: dict[str, Callable] = {
+            "ours": lambda a=a, b=b: native.matmul(a, b),
+            "peak": peak,
+            "packed": lambda a=a, p=packed: native.matmul(a, p),
+            "numpy": lambda a=a, b=b: a @ b,
+        }
         if torch:
             ta, tb = torch.from_numpy(a), torch.from_numpy(b)
-            contenders["torch"] = lambda ta=ta, tb=tb: ta @ tb
+            contenders["torch"] = lambda a=ta, b=tb: a @ b
         t = seconds(contenders, budget)
-        name = f"{m} x {n} x {k}"
-        speed = 2 * m * n * k / t["ours"] / 1e9
-        rows.append([name, f"{speed:.1f}", shown(t["ours"]), ratio(t["ours"], t["numpy"]), ratio(t["ours"], t.get("torch"))])
-        numbers[name] = t | {"gflops": speed}
-    return rows, numbers
+        speed, top = 2 * m * n * k / t["ours"], operations / t["peak"]
+        name = f"{kind} {m} x {n} x {k}"
+        ratios = (ratio(t["ours"], t["numpy"]), ratio(t["ours"], t.get("torch")), ratio(t["packed"], t["ours"]))
+        rows.append([name, f"{speed / 1e9:.1f}", f"{speed / top:.0%}", shown(t["ours"]), *ratios])
+        numbers[name] = t | {"gflops": speed / 1e9, "of_peak": speed / top}
+    columns = ["kind m x n x k", "GFLOP/s", "of peak", "ours", "vs numpy", "vs torch", "b kept packed"]
+    text = table(f"matrix product, {dtype}, one thread", columns, rows)
+    for peers in (("numpy",), ("numpy", "torch")) if torch else (("numpy",),):
+        values = {name: min(t[p] for p in peers) / t["ours"] for name, t in numbers.items()}
+        worst = min(values, key=lambda name: values[name])
+        text += (
+            f"  vs {'the faster of ' if len(peers) > 1 else ''}{' and '.join(peers)}: geometric mean "
+            f"{geometric_mean(list(values.values())):.2f}x, least {values[worst]:.2f}x ({worst})\n"
+        )
+    return text, numbers
 
 
-def _pointwise(dtype, torch, budget, quick):
-    rng = np.random.default_rng(1)
+# ---- cells
+
+
+def _cells(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, dict]:
+    rng = np.random.default_rng(2)
+    peak, operations = multiply_add_peak(dtype)
     rows, numbers = [], {}
+    for batch, hidden in CELLS[:2] if quick else CELLS:
+        shapes = ((batch, hidden), (batch, hidden), (hidden, hidden), (hidden, hidden), (hidden,), (hidden,), (batch, hidden))
+        x, h, w_ih, w_hh, b_ih, b_hh, g = (np.asarray(rng.standard_normal(s) / hidden**0.5, dtype) for s in shapes)
+
+        def step(k, x=x, h=h, w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh, g=g):
+            y, dy = k.rnn_cell(x, h, w_ih, w_hh, b_ih, b_hh, "tanh")
+            return y, *k.rnn_cell_vjp(g, dy, x, h, w_ih, w_hh, (True,) * 5)
+
+        for ours, true in zip(step(native), step(reference), strict=True):
+            np.testing.assert_allclose(ours, true, rtol=0, atol=ACCURACY[dtype] * batch**0.5)
+        contenders = {
+            "ours": lambda step=step: step(native),
+            "peak": peak,
+            "numpy": lambda step=step: step(reference),
+            "product": lambda h=h, w=w_hh: native.matmul(h, w.T),
+        }
+        if torch:
+            tensors = [torch.from_numpy(v).requires_grad_() for v in (x, h, w_ih, w_hh, b_ih, b_hh)]
+            cotangent = torch.from_numpy(g)
+            contenders["torch"] = lambda v=tensors, g=cotangent: torch.autograd.grad(torch.rnn_tanh_cell(*v), v, g)
+        t = seconds(contenders, budget)
+        work = 2 * batch * hidden * hidden
+        speed, product = 6 * work / t["ours"], work / t["product"]  # two products forward, four back
+        top = operations / t["peak"]
+        name = f"{batch} x {hidden}"
+        rows.append(
+            [name, f"{speed / 1e9:.1f}", f"{speed / top:.0%}", f"{speed / product:.0%}", shown(t["ours"])]
+            + [ratio(t["ours"], t.get(p)) for p in ("numpy", "torch")]
+        )
+        numbers[name] = t | {"gflops": speed / 1e9, "of_peak": speed / top, "of_product": speed / product}
+    columns = ["batch x hidden", "GFLOP/s", "of peak", "of the product h W^T", "ours", "vs numpy", "vs torch"]
+    return table(f"rnn_cell and its vjp, input as wide as the state, tanh, {dtype}", columns, rows), numbers
+
+
+# ---- elements and reductions
+
+
+def _element_calls(rng: np.random.Generator, dtype: str, quick: bool) -> Iterator[tuple[str, str, tuple, dict, dict]]:
+    """(label, function, arrays, keywords, keywords of torch)"""
     for n in (1000,) if quick else (1000, 1_000_000):
         x = rng.uniform(0.1, 3, n).astype(dtype)
-        for name in POINTWISE:
-            arguments = (x, x) if name in ("add", "mul") else (x,)
-            ours, plain = getattr(native, name), getattr(np, name, None)
-            y, e = ours(*arguments), getattr(reference, name)(*arguments)
-            for got, true in zip(y if isinstance(y, tuple) else (y,), e if isinstance(e, tuple) else (e,), strict=True):
-                np.testing.assert_allclose(got, true, rtol=ACCURACY[dtype])
-            contenders = {"ours": lambda f=ours, a=arguments: f(*a)}
-            if plain:
-                contenders["numpy"] = lambda f=plain, a=arguments: f(*a)
-            if torch:
-                f, tensors = getattr(torch, name), tuple(map(torch.from_numpy, arguments))
-                contenders["torch"] = lambda f=f, a=tensors: f(*a)
-            t = seconds(contenders, budget)
-            moved = sum(v.nbytes for v in arguments) + sum(v.nbytes for v in (y if isinstance(y, tuple) else (y,)))
-            both = " and its derivative" if isinstance(y, tuple) else ""
-            label = f"{name}{both}, {n}"
-            speed = moved / t["ours"] / 1e9
-            rows.append([label, f"{speed:.1f}", shown(t["ours"]), *(ratio(t["ours"], t.get(p)) for p in ("numpy", "torch"))])
-            numbers[label] = t | {"gigabytes_per_second": speed}
-    return rows, numbers
+        for name in ELEMENTS:
+            yield f"{name}, {n}", name, (x, x) if name in ("add", "mul") else (x,), {}, {}
+    for rows, classes in AXES[:1] if quick else AXES:
+        x = rng.standard_normal((rows, classes)).astype(dtype)
+        for name in ("softmax", "log_softmax", "logsumexp"):
+            yield f"{name}, {rows} x {classes}", name, (x,), {"axis": 1}, {"dim": 1}
+
+
+def _elements(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, dict]:
+    rng = np.random.default_rng(1)
+    rows, numbers = [], {}
+    for label, name, arrays, keywords, torch_keywords in _element_calls(rng, dtype, quick):
+        ours, twin = getattr(native, name), getattr(reference, name)
+        plain = getattr(np, "multiply" if name == "mul" else name, None)
+        y, true = ours(*arrays, **keywords), twin(*arrays, **keywords)
+        outputs = y if isinstance(y, tuple) else (y,)
+        for got, expected in zip(outputs, true if isinstance(true, tuple) else (true,), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=ACCURACY[dtype], atol=ACCURACY[dtype])
+        target = np.empty_like(arrays[0])
+        contenders: dict[str, Callable] = {
+            "ours": lambda f=ours, a=arrays, k=keywords: f(*a, **k),
+            "copyto": lambda y=target, x=arrays[0]: np.copyto(y, x),
+        }
+        contenders["numpy"] = (lambda f=plain, a=arrays: f(*a)) if plain else (lambda f=twin, a=arrays, k=keywords: f(*a, **k))
+        if torch:
+            f, tensors = getattr(torch, "clone" if name == "copy" else name), tuple(map(torch.from_numpy, arrays))
+            contenders["torch"] = lambda f=f, a=tensors, k=torch_keywords: f(*a, **k)
+        t = seconds(contenders, budget)
+        speed = sum(v.nbytes for v in (*arrays, *outputs)) / t["ours"]
+        copy = 2 * target.nbytes / t["copyto"]
+        label += " and its derivative" if isinstance(y, tuple) else ""
+        rows.append(
+            # the copy of a small array is a call and little else
+            [label, f"{speed / 1e9:.1f}", f"{speed / copy:.0%}" if target.size > 10_000 else "-", shown(t["ours"])]
+            + [ratio(t["ours"], t.get(p)) for p in ("numpy", "torch")]
+        )
+        numbers[label] = t | {"gigabytes_per_second": speed / 1e9, "of_copy": speed / copy}
+    columns = ["kernel, elements", "GB/s", "of a copy", "ours", "vs numpy", "vs torch"]
+    return table(f"elements and reductions, {dtype}, one thread; each call makes a new output", columns, rows), numbers
+
+
+# ---- threads
+
+
+def _threads(budget: float, quick: bool) -> tuple[str, dict]:
+    rng = np.random.default_rng(3)
+    rows, numbers = [], {}
+    before = native.get_num_threads()
+    with every_core() as cores:
+        if cores < 2:
+            return "threads: this process may use one core only\n", {}
+        for dtype in ("float32", "float64"):
+            for n in (64, 256) if quick else (64, 128, 256, 512, 1024):
+                a, b = (rng.standard_normal((n, n)).astype(dtype) for _ in range(2))
+
+                def product(threads, a=a, b=b):
+                    native.set_num_threads(threads)
+                    return native.matmul(a, b)
+
+                assert np.array_equal(product(1), product(2)), "the bits depend on the number of threads"
+                t = seconds({1: lambda f=product: f(1), 2: lambda f=product: f(2)}, budget)
+                rows.append([f"{dtype} {n} x {n} x {n}", shown(t[1]), shown(t[2]), ratio(t[2], t[1])])
+                numbers[f"{dtype} {n}"] = t
+    native.set_num_threads(before)
+    return table("two threads", ["product", "one", "two", "speed-up"], rows), numbers

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from statistics import median
 from typing import TypeVar
 
@@ -40,6 +42,29 @@ def _time(f: Contender, calls: int) -> float:
     for _ in range(calls):
         f()
     return time.perf_counter() - start
+
+
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def one_core() -> None:
+    """Keep this process on one core, where the system lets it."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(CORES)})
+
+
+@contextlib.contextmanager
+def every_core() -> Iterator[int]:
+    """Give this thread, and those it starts, all the cores the process had at first; says how many."""
+    if hasattr(os, "sched_setaffinity"):
+        now = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, CORES)
+        try:
+            yield len(CORES)
+        finally:
+            os.sched_setaffinity(0, now)
+    else:
+        yield len(CORES)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> str:

@@ -29,6 +29,7 @@
 #include "cells.template.c"
 #include "gather.template.c"
 #include "update.template.c"
+#include "peak.template.c"
 #undef TGR_DOUBLE
 
 #define TGR_DOUBLE 1
@@ -45,6 +46,7 @@
 #include "cells.template.c"
 #include "gather.template.c"
 #include "update.template.c"
+#include "peak.template.c"
 #undef TGR_DOUBLE
 
 static int supported(void) { return TGR_SUPPORTED(); }
@@ -52,6 +54,7 @@ static int supported(void) { return TGR_SUPPORTED(); }
 const tgr_isa TGR_PASTE(tgr_isa_, TGR_ISA) = {
     .name = TGR_STRING(TGR_ISA),
     .vector_bytes = TGR_VECTOR_BYTES,
+    .chains = TGR_MR * TGR_NRV,
     .panel = {TGR_NRV * TGR_VECTOR_BYTES / sizeof(float), TGR_NRV * TGR_VECTOR_BYTES / sizeof(double)},
     .supported = supported,
     .kernels = {

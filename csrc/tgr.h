@@ -37,7 +37,8 @@ typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
     X(sum) X(max) X(sum_of_squares) X(logsumexp) \
     X(softmax) X(log_softmax) X(nll) X(cross_entropy_vjp) \
     X(take) X(take_add) \
-    X(sgd) X(adam)
+    X(sgd) X(adam) \
+    X(multiply_adds)
 
 typedef enum {
 #define X(name) TGR_K_##name,
@@ -55,6 +56,7 @@ typedef int (*tgr_kernel)(void *const *p, const ptrdiff_t *n, const double *c);
 typedef struct {
     const char *name;
     int vector_bytes;
+    int chains; /* vectors that a tile of the matrix product accumulates */
     int panel[TGR_DTYPE_COUNT]; /* columns of a packed panel of a right operand */
     int (*supported)(void); /* does this CPU run it? */
     tgr_kernel kernels[TGR_DTYPE_COUNT][TGR_KERNEL_COUNT];

@@ -24,6 +24,7 @@ cdef extern from "tgr.h":
         const char *name
         int vector_bytes
         int panel[2]
+        int chains
         int (*supported)() noexcept nogil
         tgr_kernel kernels[2][64]
     int TGR_BAD_INDEX, TGR_F32, TGR_F64
@@ -31,7 +32,7 @@ cdef extern from "tgr.h":
     int TGR_K_add, TGR_K_sub, TGR_K_mul, TGR_K_div, TGR_K_pow, TGR_K_pow_dbase, TGR_K_pow_dexponent, TGR_K_equal
     int TGR_K_copy, TGR_K_accumulate, TGR_K_fill, TGR_K_matmul, TGR_K_sum, TGR_K_max, TGR_K_sum_of_squares, TGR_K_logsumexp
     int TGR_K_softmax, TGR_K_log_softmax, TGR_K_nll, TGR_K_cross_entropy_vjp, TGR_K_take, TGR_K_take_add
-    int TGR_K_sgd, TGR_K_adam, TGR_K_pack, TGR_K_rnn_cell, TGR_K_rnn_cell_vjp
+    int TGR_K_sgd, TGR_K_adam, TGR_K_pack, TGR_K_rnn_cell, TGR_K_rnn_cell_vjp, TGR_K_multiply_adds
     int TGR_IDENTITY, TGR_TANH, TGR_SIGMOID, TGR_RELU
     ctypedef struct tgr_cache_sizes:
         ptrdiff_t l1, l2
@@ -79,6 +80,16 @@ def vector_bytes():
 def compiler():
     """Name and version of the compiler that built the kernels."""
     return tgr_compiler().decode()
+
+
+def multiply_adds(dtype, ptrdiff_t steps):
+    """Run `steps` steps of independent multiply-adds in registers and return how many floating-point operations that was: its
+    time gives the peak that a benchmark of products is compared with."""
+    cdef double result, c = steps
+    cdef void *p = &result
+    cdef int at = TGR_F32 if np.dtype(dtype) == np.float32 else TGR_F64
+    run(TGR_K_multiply_adds, at, &p, NULL, &c, steps)
+    return 2 * steps * active.chains * (active.vector_bytes // np.dtype(dtype).itemsize)
 
 
 def set_isa(str name):
