@@ -191,25 +191,29 @@ static void FN(product_transposed)(const FN(product) *p)
 
 /* ---- path 3: one row of y, or a few, one by one; nothing is packed */
 
-/* y(n) += x(k) right(k, n), x contiguous, right stored by columns: dot products, four at a time */
+/* y(n) += x(k) right(k, n), x contiguous, right stored by columns: as many dot products at a time as a vector has lanes */
 static void FN(add_dots)(real *restrict y, const real *restrict x, FN(matrix) right, ptrdiff_t n, ptrdiff_t k)
 {
-    for (ptrdiff_t j = 0; j < n; j += 4) {
-        const ptrdiff_t columns = n - j < 4 ? n - j : 4;
-        const real *at[4];
-        vec sum[4] = {{0}, {0}, {0}, {0}};
-        for (ptrdiff_t u = 0; u < 4; u++) at[u] = right.at + (j + (u < columns ? u : 0)) * right.cs;
-        ptrdiff_t l = 0;
-        for (; l + LANES <= k; l += LANES) {
-            const vec xl = LOAD(x + l);
-#pragma GCC unroll 4
-            for (int u = 0; u < 4; u++) sum[u] += xl * LOAD(at[u] + l);
-        }
+    const ptrdiff_t whole = k / LANES * LANES;
+    for (ptrdiff_t j = 0; j < n; j += LANES) {
+        const ptrdiff_t columns = n - j < LANES ? n - j : LANES;
+        const real *at = right.at + j * right.cs;
+        vec sum[LANES], total = {0};
+        for (int u = 0; u < LANES; u++) sum[u] = (vec){0};
+        if (columns == LANES)
+            for (ptrdiff_t l = 0; l < whole; l += LANES)
+#pragma GCC unroll 16
+                for (int u = 0; u < LANES; u++) sum[u] += LOAD(x + l) * LOAD(at + u * right.cs + l);
+        else
+            for (ptrdiff_t u = 0; u < columns; u++)
+                for (ptrdiff_t l = 0; l < whole; l += LANES) sum[u] += LOAD(x + l) * LOAD(at + u * right.cs + l);
+        FN(transpose)(sum); /* so that the lanes of each sum are added for all columns at once */
+#pragma GCC unroll 16
+        for (int u = 0; u < LANES; u++) total += sum[u];
         for (ptrdiff_t u = 0; u < columns; u++) {
-            real total = 0;
-            for (int i = 0; i < LANES; i++) total += sum[u][i];
-            for (ptrdiff_t i = l; i < k; i++) total += x[i] * at[u][i];
-            y[j + u] += total;
+            real rest = 0;
+            for (ptrdiff_t l = whole; l < k; l++) rest += x[l] * at[u * right.cs + l];
+            y[j + u] += total[u] + rest;
         }
     }
 }
