@@ -61,7 +61,7 @@ INLINE void FN(tile_of)(const int rows, const int vectors, const int by_rows, pt
 #pragma GCC unroll 4
         for (int j = 0; j < vectors; j++) sum[i][j] = (vec){0};
     }
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (ptrdiff_t l = 0; l < k; l++) {
         vec right[TGR_NRV];
 #pragma GCC unroll 4
