@@ -15,7 +15,7 @@ static void FN(normalise_row)(real *restrict y, const real *restrict x, ptrdiff_
     const real top = FN(max_contiguous)(x, length);
     for (ptrdiff_t i = 0; i < length; i++) y[i] = FN(exp_of)(x[i] - top);
     const real sum = FN(sum_contiguous)(y, length);
-    const real log_sum = M(log)(sum);
+    const real log_sum = FN(log_of)(sum);
     if (logarithm)
         for (ptrdiff_t i = 0; i < length; i++) y[i] = (x[i] - top) - log_sum;
     else
@@ -31,7 +31,7 @@ static void FN(normalise_columns)(real *restrict y, const real *restrict x, ptrd
     for (ptrdiff_t i = 0; i < length; i++)
         for (ptrdiff_t j = 0; j < columns; j++) y[i * inner + j] = FN(exp_of)(x[i * inner + j] - top[j]);
     FN(sum_rows)(sum, y, length, columns, inner);
-    for (ptrdiff_t j = 0; logarithm && j < columns; j++) sum[j] = M(log)(sum[j]);
+    for (ptrdiff_t j = 0; logarithm && j < columns; j++) sum[j] = FN(log_of)(sum[j]);
     for (ptrdiff_t i = 0; i < length; i++)
         for (ptrdiff_t j = 0; j < columns; j++) {
             const ptrdiff_t at = i * inner + j;
@@ -110,7 +110,7 @@ TGR_KERNEL(logsumexp)
                     FN(sum_rows)(some, shifted, rows, columns, columns);
                     for (ptrdiff_t j = 0; j < columns; j++) sum[j] += some[j];
                 }
-            for (ptrdiff_t j = 0; j < columns; j++) y[j0 + j] = top[j] + M(log)(sum[j]);
+            for (ptrdiff_t j = 0; j < columns; j++) y[j0 + j] = top[j] + FN(log_of)(sum[j]);
         }
     return TGR_OK;
 }

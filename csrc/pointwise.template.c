@@ -37,7 +37,7 @@ typedef struct {
 
 UNARY(neg, 8, -x)
 UNARY(exp, 32, FN(exp_of)(x))
-UNARY(log, 32, M(log)(x))
+UNARY(log, 32, FN(log_of)(x))
 UNARY(sqrt, 16, M(sqrt)(x))
 UNARY(relu, 8, x <= 0 ? 0 : x) /* NaN stays NaN */
 #undef UNARY

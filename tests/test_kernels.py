@@ -1,5 +1,6 @@
 """The kernels below the ops: accuracy against the true function, bounds, threads, and equal bits."""
 
+import functools
 import os
 import re
 import subprocess
@@ -25,7 +26,28 @@ def ulps(got, true, dtype):
     return float(np.max(np.abs(got[normal].astype(np.longdouble) - true[normal]) / spacing, initial=0))
 
 
-BOUNDS = {"tanh": 45.0, "sigmoid": 80.0, "exp": 80.0}
+# what is promised of the value and of the derivative
+ULPS = {"exp": (1,), "tanh": (2, 4), "sigmoid": (2, 4), "log": (1,)}
+
+# up to where the results are normal numbers: a little further for those that underflow
+RANGES = {
+    np.float32: {"exp": (-90.0, 88.72), "tanh": (-45.0, 45.0), "sigmoid": (-90.0, 90.0)},
+    np.float64: {"exp": (-710.0, 709.78), "tanh": (-356.0, 356.0), "sigmoid": (-710.0, 710.0)},
+}
+
+
+def elementary_points(name, dtype, n, rng):
+    """About 5 n points: a grid over the whole range, one where most happens, random ones, and tiny ones."""
+    info = np.finfo(dtype)
+    if name == "log":
+        near_1 = 1 + rng.uniform(-1, 1, n) * 2.0 ** rng.uniform(-info.nmant, -1, n)
+        tiny = info.smallest_subnormal * rng.integers(1, 2**info.nmant, n, dtype=np.int64).astype(dtype)
+        x = np.geomspace(info.tiny, info.max / 2, n), np.linspace(0.3, 3, n), rng.uniform(0.6, 1.6, n), near_1, tiny
+    else:
+        low, high = RANGES[dtype][name]
+        tiny = rng.choice([-1, 1], n) * 2.0 ** rng.uniform(info.minexp, 0, n)
+        x = np.linspace(low, high, n), np.linspace(-4, 4, n), rng.standard_normal(n), rng.uniform(low, high, n), tiny
+    return np.concatenate(x).astype(dtype)
 
 
 def true_values(name, x):
@@ -36,20 +58,111 @@ def true_values(name, x):
     if name == "sigmoid":
         e = np.exp(-np.abs(x))
         return np.where(x < 0, e, 1) / (1 + e), e / (1 + e) ** 2
-    return (np.exp(x),)
+    return (getattr(np, name)(x),)
+
+
+def elementary(name, x):
+    y = getattr(native, name)(x)
+    return y if isinstance(y, tuple) else (y,)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize("name", ULPS)
 def test_elementary_functions_to_the_last_bits(name, dtype, isa):
     # longdouble has 64 bits of mantissa: enough to judge both types
-    bound = BOUNDS[name]
-    rng = np.random.default_rng(0)
-    x = np.concatenate([np.linspace(-bound, bound, 200_001), rng.standard_normal(100_000), 10.0 ** rng.uniform(-30, 0, 10_000)])
-    x = x.astype(dtype)
-    got = getattr(native, name)(x)
-    for y, true in zip(got if isinstance(got, tuple) else (got,), true_values(name, x), strict=True):
-        assert ulps(y, true, dtype) <= 4.5
+    x = elementary_points(name, dtype, 100_000, np.random.default_rng(0))
+    for y, true, bound in zip(elementary(name, x), true_values(name, x), ULPS[name], strict=True):
+        assert ulps(y, true, dtype) <= bound
+
+
+@functools.cache
+def values_in_60_digits(name, dtype):
+    """Points, and what mpmath says of them, rounded once: to longdouble."""
+    mpmath = pytest.importorskip("mpmath")
+    tail = lambda x: 1 / (1 + mpmath.exp(abs(x)))  # noqa: E731
+    sigmoid = lambda x: 1 / (1 + mpmath.exp(-x))  # noqa: E731
+    functions = {
+        "exp": (mpmath.exp,),
+        "tanh": (mpmath.tanh, lambda x: mpmath.sech(x) ** 2),
+        "sigmoid": (sigmoid, lambda x: tail(x) * (1 - tail(x))),
+        "log": (mpmath.log,),
+    }
+    x = elementary_points(name, dtype, 400, np.random.default_rng(6))
+    with mpmath.workdps(60):
+        true = [[mpmath.nstr(f(mpmath.mpf(float(v))), 30) for v in x] for f in functions[name]]
+    return x, [np.array([np.longdouble(v) for v in values]) for values in true]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ULPS)
+def test_elementary_functions_against_60_digits(name, dtype, isa):
+    x, true_ = values_in_60_digits(name, dtype)
+    for y, true, bound in zip(elementary(name, x), true_, ULPS[name], strict=True):
+        assert ulps(y, true, dtype) <= bound
+
+
+INF, NAN = np.inf, np.nan
+SPECIAL = {
+    "exp": [(NAN, NAN), (INF, INF), (-INF, 0.0), (0.0, 1.0), (-0.0, 1.0), ("tiny", 1.0), ("-tiny", 1.0), ("max", INF)],
+    "tanh": [
+        (NAN, NAN, NAN),
+        (INF, 1.0, 0.0),
+        (-INF, -1.0, 0.0),
+        (0.0, 0.0, 1.0),
+        (-0.0, -0.0, 1.0),
+        ("tiny", "tiny", 1.0),
+        ("-tiny", "-tiny", 1.0),
+        ("max", 1.0, 0.0),
+        ("-max", -1.0, 0.0),
+    ],
+    "sigmoid": [
+        (NAN, NAN, NAN),
+        (INF, 1.0, 0.0),
+        (-INF, 0.0, 0.0),
+        (0.0, 0.5, 0.25),
+        (-0.0, 0.5, 0.25),
+        ("tiny", 0.5, 0.25),
+        ("-tiny", 0.5, 0.25),
+        ("max", 1.0, 0.0),
+        ("-max", 0.0, 0.0),
+    ],
+    "log": [
+        (NAN, NAN),
+        (INF, INF),
+        (-INF, NAN),
+        (0.0, -INF),
+        (-0.0, -INF),
+        (1.0, 0.0),
+        (-1.0, NAN),
+        ("-tiny", NAN),
+        ("-max", NAN),
+    ],
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SPECIAL)
+def test_elementary_functions_at_special_values(name, dtype, isa):
+    info = np.finfo(dtype)
+    # "tiny" is the smallest number there is, a subnormal one
+    named = {"tiny": info.smallest_subnormal, "-tiny": -info.smallest_subnormal, "max": info.max, "-max": -info.max}
+    rows = [[named.get(v, v) for v in row] for row in SPECIAL[name]]
+    for repeat in (1, 37):  # mixed in one vector, and through whole vectors and their tails
+        columns = [np.repeat(np.array(column, dtype), repeat) for column in zip(*rows, strict=True)]
+        for y, true in zip(elementary(name, columns[0]), columns[1:], strict=True):
+            np.testing.assert_array_equal(y, true)
+            np.testing.assert_array_equal(np.signbit(y[~np.isnan(y)]), np.signbit(true[~np.isnan(true)]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_derivatives_underflow_gradually(dtype, isa):
+    tiny = np.finfo(dtype).smallest_subnormal
+    for name, factor in (("tanh", 2.0), ("sigmoid", 1.0)):
+        x = np.linspace(*((87.0, 106.0) if dtype == np.float32 else (708.0, 748.0)), 20_001).astype(dtype) / dtype(factor)
+        dy, true = getattr(native, name)(x)[1], true_values(name, x)[1]
+        subnormal = true < np.finfo(dtype).tiny
+        assert np.max(np.abs(dy.astype(np.longdouble) - true)[subnormal]) <= tiny
+        assert dy[0] > 0 and dy[-1] == 0
 
 
 def test_tanh_derivative_in_saturation(isa):
