@@ -35,7 +35,7 @@ def run(quick: bool) -> tuple[str, dict]:
 
 
 def multiply_add_peak(dtype: str, operations: int) -> tuple[Callable, int]:
-    """(what to time, its floating-point operations): about as many as asked for, in multiply-adds that never leave the registers.
+    """(what to time, its floating-point operations): about as many as asked for, all multiply-adds that stay in the registers.
     As long as what it is compared with, it meets the same slow and fast moments of the machine."""
     steps = max(1000, operations // native.multiply_adds(dtype, 1))
     return lambda: native.multiply_adds(dtype, steps), native.multiply_adds(dtype, steps)
