@@ -232,6 +232,29 @@ static void FN(add_rows)(real *restrict y, const real *restrict x, FN(matrix) ri
         for (ptrdiff_t j = 0; j < n; j++) y[j] += x[l] * right.at[l * right.rs + j];
 }
 
+/* y(n) += x(k) right(k, n), x contiguous, right packed: four panels at a time, or there are too few sums to keep the multipliers
+ * busy */
+static void FN(add_panels)(real *restrict y, const real *restrict x, const real *restrict packed, ptrdiff_t n, ptrdiff_t k)
+{
+    enum { PANELS = 4 };
+    for (ptrdiff_t j = 0; j < n; j += PANELS * NR, packed += PANELS * NR * k) {
+        const ptrdiff_t left = (n - j + NR - 1) / NR, panels = left < PANELS ? left : PANELS;
+        vec sum[PANELS][TGR_NRV] = {0};
+        if (panels == PANELS)
+            for (ptrdiff_t l = 0; l < k; l++)
+#pragma GCC unroll 4
+                for (int q = 0; q < PANELS; q++)
+#pragma GCC unroll 4
+                    for (int v = 0; v < TGR_NRV; v++) sum[q][v] += x[l] * LOAD(packed + (q * k + l) * NR + v * LANES);
+        else
+            for (ptrdiff_t q = 0; q < panels; q++)
+                for (ptrdiff_t l = 0; l < k; l++)
+                    for (int v = 0; v < TGR_NRV; v++) sum[q][v] += x[l] * LOAD(packed + (q * k + l) * NR + v * LANES);
+        for (ptrdiff_t q = 0; q < panels; q++)
+            for (ptrdiff_t i = 0; i < NR && j + q * NR + i < n; i++) y[j + q * NR + i] += sum[q][i / LANES][i % LANES];
+    }
+}
+
 static void FN(product_by_rows)(const FN(product) *p)
 {
     for (ptrdiff_t i = 0; i < p->m; i++) {
@@ -243,7 +266,10 @@ static void FN(product_by_rows)(const FN(product) *p)
         for (int t = 0; t < p->count; t++) {
             const FN(term) *term = p->terms + t;
             const real *x = term->left.at + i * term->left.rs;
-            (term->right.cs == 1 ? FN(add_rows) : FN(add_dots))(y, x, term->right, p->n, term->k);
+            if (term->packed)
+                FN(add_panels)(y, x, term->packed, p->n, term->k);
+            else
+                (term->right.cs == 1 ? FN(add_rows) : FN(add_dots))(y, x, term->right, p->n, term->k);
         }
     }
     FN(finish)(p, 0, p->m, 0, p->n);
@@ -298,7 +324,7 @@ static void FN(multiply)(FN(product) *p)
     for (int t = 0; t < count; t++) {
         const FN(term) *term = p->terms + t;
         k += term->k;
-        vectors &= (term->left.cs == 1 || term->k == 1) && (term->right.cs == 1 || term->right.rs == 1) && !term->packed;
+        vectors &= (term->left.cs == 1 || term->k == 1) && (term->packed || term->right.cs == 1 || term->right.rs == 1);
         by_columns &= term->right.rs == 1 && term->right.cs != 1 && !term->packed;
     }
     if (count == 0 || (vectors && (p->m == 1 || (by_columns && p->m <= 3))))
