@@ -1,5 +1,7 @@
 """Builds the one extension module: the Cython wrapper and the C kernels it calls. Everything else is in pyproject.toml."""
 
+from glob import glob
+
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -18,24 +20,7 @@ native = Extension(
         "csrc/kernels_avx2.c",
         "csrc/kernels_avx512.c",
     ],
-    depends=[
-        "csrc/tgr.h",
-        "csrc/templating.h",
-        "csrc/kernels.inc.c",
-        "csrc/elementary.template.c",
-        "csrc/activation.template.c",
-        "csrc/pointwise.template.c",
-        "csrc/strided.template.c",
-        "csrc/reduce.template.c",
-        "csrc/tile.template.c",
-        "csrc/product.template.c",
-        "csrc/matmul.template.c",
-        "csrc/cells.template.c",
-        "csrc/loss.template.c",
-        "csrc/gather.template.c",
-        "csrc/update.template.c",
-        "csrc/peak.template.c",
-    ],
+    depends=sorted(glob("csrc/*")),
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     extra_compile_args=FLAGS,

@@ -54,7 +54,3 @@ TGR_KERNEL(rnn_cell_vjp)
             });
     return TGR_OK;
 }
-
-#undef COLUMNS
-#undef MR
-#undef NR

@@ -16,37 +16,10 @@
 #endif
 
 #define TGR_DOUBLE 0
-#include "templating.h"
-#include "elementary.template.c"
-#include "activation.template.c"
-#include "pointwise.template.c"
-#include "strided.template.c"
-#include "reduce.template.c"
-#include "loss.template.c"
-#include "tile.template.c"
-#include "product.template.c"
-#include "matmul.template.c"
-#include "cells.template.c"
-#include "gather.template.c"
-#include "update.template.c"
-#include "peak.template.c"
+#include "templates.inc.c"
 #undef TGR_DOUBLE
-
 #define TGR_DOUBLE 1
-#include "templating.h"
-#include "elementary.template.c"
-#include "activation.template.c"
-#include "pointwise.template.c"
-#include "strided.template.c"
-#include "reduce.template.c"
-#include "loss.template.c"
-#include "tile.template.c"
-#include "product.template.c"
-#include "matmul.template.c"
-#include "cells.template.c"
-#include "gather.template.c"
-#include "update.template.c"
-#include "peak.template.c"
+#include "templates.inc.c"
 #undef TGR_DOUBLE
 
 static int supported(void) { return TGR_SUPPORTED(); }

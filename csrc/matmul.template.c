@@ -48,6 +48,6 @@ TGR_KERNEL(pack)
     const FN(matrix) b = {p[1], n[2], n[3]};
     (void)c;
     for (ptrdiff_t j = 0; j < n[1]; j += NR)
-        FN(pack_panel)((real *)p[0] + j * n[0], FN(part)(b, 0, j), n[0], n[1] - j < NR ? n[1] - j : NR);
+        FN(pack_panel)((real *)p[0] + j * n[0], FN(at)(b, 0, j), n[0], n[1] - j < NR ? n[1] - j : NR);
     return TGR_OK;
 }

@@ -2,8 +2,9 @@
  *
  *   y(m, n) = activation(base(m, n) + bias(n) + bias2(n) + sum over terms of left(m, k) right(k, n))
  *
- * Every element is summed over k in blocks of `depth`, each from zero and in order, whatever tile it lands in: equal inputs give
- * equal bits, and a slice of y has the bits of the whole, which is what lets threads share the work. */
+ * Paths 1 and 2 sum over k in blocks of `depth`, each from zero and in order, and add the biases last; path 3 sums the lanes of a
+ * vector, or four rows, at a time. So equal inputs give equal bits, and within a path a slice of y has the bits of the whole, which
+ * is what lets threads share the work; another path (one row instead of many) may differ in the last bits. */
 
 /* left(m, k) right(k, n); `packed`, where not NULL, is `right` as the kernel `pack` lays it out */
 typedef struct {
@@ -41,6 +42,13 @@ static ptrdiff_t FN(block_rows)(ptrdiff_t m, ptrdiff_t depth)
     return ((m + blocks - 1) / blocks + MR - 1) / MR * MR;
 }
 
+/* row(columns) = bias + bias2 from column j on; returns whether there is any */
+INLINE int FN(bias_row)(const FN(product) *p, real *row, ptrdiff_t j, ptrdiff_t columns)
+{
+    for (ptrdiff_t i = 0; i < columns; i++) row[i] = (p->bias ? p->bias[j + i] : 0) + (p->bias2 ? p->bias2[j + i] : 0);
+    return p->bias || p->bias2;
+}
+
 /* y(rows, columns) from (i, j) on = activation(y), and its derivative */
 static void FN(finish)(const FN(product) *p, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns)
 {
@@ -51,69 +59,75 @@ static void FN(finish)(const FN(product) *p, ptrdiff_t i, ptrdiff_t rows, ptrdif
     }
 }
 
-/* row(columns) = bias + bias2 from column j on */
-INLINE void FN(bias_row)(const FN(product) *p, real *row, ptrdiff_t j, ptrdiff_t columns)
-{
-    for (ptrdiff_t i = 0; i < columns; i++) row[i] = (p->bias ? p->bias[j + i] : 0) + (p->bias2 ? p->bias2[j + i] : 0);
-}
-
 /* ---- path 1: vectors run along the columns of y */
 
 enum { FN(PANELS_TOGETHER) = 8 };
+
+/* A cache block of the right operand, k deep, of which panels are asked for one after another. */
+typedef struct {
+    const FN(term) *term;
+    real *packed;    /* room for the panels that are packed here */
+    ptrdiff_t l0, k; /* rows l0 .. l0 + k - 1 of the operand */
+    ptrdiff_t j0, j1; /* columns j0 .. j1 - 1 */
+    int once;        /* is every panel used just once? then they share their place */
+    int streamed;    /* by rows, and beyond the cache: packed some panels at a time, in the order that hardware prefetches */
+} FN(right_block);
+
+/* The panel from column j on, packed unless it is there already. One that `left` can pack while its first tile multiplies is left
+ * to it: then *unpacked is where it lies. */
+static real *FN(panel_of_right)(const FN(right_block) *b, ptrdiff_t j, int there, const FN(left_block) *left, const real **unpacked)
+{
+    const FN(term) *term = b->term;
+    const FN(matrix) right = FN(at)(term->right, b->l0, j);
+    const ptrdiff_t group = FN(PANELS_TOGETHER) * NR, columns = b->j1 - j < NR ? b->j1 - j : NR, whole = (b->j1 - j) / NR * NR;
+    real *panel = b->packed + (!b->once ? j - b->j0 : b->streamed ? (j - b->j0) % group : 0) * b->k;
+    *unpacked = NULL;
+    if (term->packed) return (real *)term->packed + j * term->k + b->l0 * NR;
+    if (there) return panel;
+    if (b->streamed && whole) {
+        if ((j - b->j0) % group == 0) FN(pack_panels)(panel, right, b->k, whole < group ? whole : group);
+    } else if (right.cs == 1 && whole && left->multiply_and_pack_right)
+        *unpacked = right.at;
+    else
+        FN(pack_panel)(panel, right, b->k, columns);
+    return panel;
+}
 
 static void FN(product_straight)(const FN(product) *p)
 {
     const ptrdiff_t depth = FN(block_depth)(), block = FN(block_rows)(p->m, depth), size = sizeof(real);
     const ptrdiff_t left_size = (block / MR + 1) * FN(left_panel)(depth);
     const ptrdiff_t group = FN(PANELS_TOGETHER) * NR, room = (TGR_SCRATCH_BYTES / size - left_size) / depth / group * group;
-    real *packed_left = tgr_scratch(), *packed_right = packed_left + left_size;
-    const int biased = p->bias || p->bias2, once = p->m <= block; /* is every panel of the right operand used just once? */
-    for (ptrdiff_t j0 = 0; j0 < p->n; j0 += room) {
-        const ptrdiff_t j1 = p->n - j0 < room ? p->n : j0 + room;
+    real *packed_left = tgr_scratch();
+    for (ptrdiff_t j0 = 0; j0 < p->n; j0 += room)
         for (int t = 0; t < p->count; t++) {
             const FN(term) *term = p->terms + t;
-            /* A right operand beyond the cache is packed some panels at a time, in the order that hardware prefetches; one
-             * within it is packed by the first tile that reads it, between the multiplications. */
-            const int by_rows = !term->packed && term->right.cs == 1;
-            const int streamed = by_rows && (!once || term->k * p->n * size > tgr_caches().l2 / 2);
+            FN(right_block) right = {.term = term, .packed = packed_left + left_size, .once = p->m <= block, .j0 = j0};
+            right.j1 = p->n - j0 < room ? p->n : j0 + room;
+            right.streamed = term->right.cs == 1 && (!right.once || term->k * p->n * size > tgr_caches().l2 / 2);
             for (ptrdiff_t l0 = 0; l0 < term->k; l0 += depth) {
-                const ptrdiff_t kc = term->k - l0 < depth ? term->k - l0 : depth;
-                const int first = t == 0 && l0 == 0, last = t == p->count - 1 && l0 + kc == term->k;
-                for (ptrdiff_t i0 = 0; i0 < p->m; i0 += block) {
-                    const ptrdiff_t mc = p->m - i0 < block ? p->m - i0 : block;
-                    const int pack = j1 - j0 >= 8 * NR && mc > 4 * MR; /* else packing costs more than it gains */
-                    const FN(left_block) left = FN(block_of_left)(FN(part)(term->left, i0, l0), mc, kc, pack, packed_left);
-                    for (ptrdiff_t j = j0; j < j1; j += NR) {
-                        const ptrdiff_t columns = j1 - j < NR ? j1 - j : NR, whole = (j1 - j) / NR * NR;
-                        const FN(matrix) right = FN(part)(term->right, l0, j);
-                        real *panel = packed_right + (!once ? j - j0 : streamed ? (j - j0) % group : 0) * kc;
-                        const real *unpacked = NULL;
-                        if (term->packed)
-                            panel = (real *)term->packed + j * term->k + l0 * NR;
-                        else if (i0 == 0 && streamed && whole) {
-                            if ((j - j0) % group == 0) FN(pack_panels)(panel, right, kc, whole < group ? whole : group);
-                        } else if (i0 == 0 && by_rows && whole && left.multiply_and_pack_right)
-                            unpacked = right.at;
-                        else if (i0 == 0)
-                            FN(pack_panel)(panel, right, kc, columns);
-                        real *y = p->y + i0 * p->ldy + j, row[NR];
-                        const real *from = y;
-                        ptrdiff_t ldfrom = p->ldy;
-                        if (first && biased) FN(bias_row)(p, row, j, columns);
-                        if (first && p->base) {
-                            from = p->base + i0 * p->ldbase + j, ldfrom = p->ldbase;
-                        } else if (first)
-                            from = biased ? row : NULL, ldfrom = 0;
-                        FN(multiply_panel)(&left, panel, unpacked, right.rs, columns, y, p->ldy, from, ldfrom);
-                        if (first && biased && p->base)
-                            for (ptrdiff_t i = 0; i < mc; i++)
-                                for (ptrdiff_t q = 0; q < columns; q++) y[i * p->ldy + q] += row[q];
-                        if (last) FN(finish)(p, i0, mc, j, columns);
+                const int first = t == 0 && l0 == 0, last = t == p->count - 1 && term->k - l0 <= depth;
+                right.l0 = l0, right.k = term->k - l0 < depth ? term->k - l0 : depth;
+                for (ptrdiff_t i = 0; i < p->m; i += block) {
+                    const ptrdiff_t rows = p->m - i < block ? p->m - i : block;
+                    const int pack = right.j1 - j0 >= 8 * NR && rows > 4 * MR; /* else packing costs more than it gains */
+                    const FN(left_block) left = FN(block_of_left)(FN(at)(term->left, i, l0), rows, right.k, pack, packed_left);
+                    for (ptrdiff_t j = j0; j < right.j1; j += NR) {
+                        const ptrdiff_t columns = right.j1 - j < NR ? right.j1 - j : NR;
+                        const real *unpacked, *addend = p->y + i * p->ldy + j;
+                        real *panel = FN(panel_of_right)(&right, j, i > 0, &left, &unpacked), *y = p->y + i * p->ldy + j, row[NR];
+                        if (first) addend = p->base ? p->base + i * p->ldbase + j : NULL;
+                        FN(multiply_panel)(&left, panel, unpacked, term->right.rs, columns, y, p->ldy, addend,
+                                           first ? p->ldbase : p->ldy);
+                        if (!last) continue;
+                        if (FN(bias_row)(p, row, j, columns))
+                            for (ptrdiff_t r = 0; r < rows; r++)
+                                for (ptrdiff_t q = 0; q < columns; q++) y[r * p->ldy + q] += row[q];
+                        FN(finish)(p, i, rows, j, columns);
                     }
                 }
             }
         }
-    }
 }
 
 /* ---- path 2: y^T = right^T left^T, for few rows and a right operand stored by columns, such as a weight. Vectors run along
@@ -165,7 +179,7 @@ static void FN(product_transposed)(const FN(product) *p)
         for (ptrdiff_t l0 = 0; l0 < term->k; l0 += depth) {
             const ptrdiff_t kc = term->k - l0 < depth ? term->k - l0 : depth;
             for (ptrdiff_t i = 0; i < p->m; i += NR, panel += NR * kc)
-                FN(pack_panel)(panel, FN(transposed)(FN(part)(term->left, i, l0)), kc, p->m - i < NR ? p->m - i : NR);
+                FN(pack_panel)(panel, FN(transposed)(FN(at)(term->left, i, l0)), kc, p->m - i < NR ? p->m - i : NR);
         }
     }
     for (ptrdiff_t j = 0; j < p->n; j += block) {
@@ -175,7 +189,7 @@ static void FN(product_transposed)(const FN(product) *p)
             const FN(term) *term = p->terms + t;
             for (ptrdiff_t l0 = 0; l0 < term->k; l0 += depth) {
                 const ptrdiff_t kc = term->k - l0 < depth ? term->k - l0 : depth;
-                const FN(matrix) columns = FN(transposed)(FN(part)(term->right, l0, j));
+                const FN(matrix) columns = FN(transposed)(FN(at)(term->right, l0, j));
                 const FN(left_block) left = FN(block_of_left)(columns, nc, kc, 0, NULL);
                 for (ptrdiff_t i = 0; i < p->m; i += NR, panel += NR * kc) {
                     const ptrdiff_t lanes = p->m - i < NR ? (p->m - i + LANES - 1) / LANES * LANES : NR;
@@ -304,8 +318,8 @@ static void FN(slice)(const void *context, int part, int parts)
     if (p.bias) p.bias += j;
     if (p.bias2) p.bias2 += j;
     for (int t = 0; t < p.count; t++) {
-        p.terms[t].left = FN(part)(p.terms[t].left, i, 0);
-        p.terms[t].right = FN(part)(p.terms[t].right, 0, j);
+        p.terms[t].left = FN(at)(p.terms[t].left, i, 0);
+        p.terms[t].right = FN(at)(p.terms[t].right, 0, j);
         if (p.terms[t].packed) p.terms[t].packed += j * p.terms[t].k;
     }
     job->path(&p);
@@ -316,7 +330,7 @@ static void FN(multiply)(FN(product) *p)
 {
     FN(job) job = {p, FN(product_straight), NR, p->m > p->n};
     ptrdiff_t k = 0;
-    int vectors = 1, by_columns = 1, count = 0; /* are all left rows contiguous, with a right operand of unit stride? */
+    int one_by_one = 1, by_columns = 1, count = 0; /* can path 3 take all terms? is every right operand stored by columns? */
     for (int t = 0; t < p->count; t++)
         if (p->terms[t].k > 0) p->terms[count++] = p->terms[t];
     p->count = count;
@@ -324,10 +338,10 @@ static void FN(multiply)(FN(product) *p)
     for (int t = 0; t < count; t++) {
         const FN(term) *term = p->terms + t;
         k += term->k;
-        vectors &= (term->left.cs == 1 || term->k == 1) && (term->packed || term->right.cs == 1 || term->right.rs == 1);
+        one_by_one &= (term->left.cs == 1 || term->k == 1) && (term->packed || term->right.cs == 1 || term->right.rs == 1);
         by_columns &= term->right.rs == 1 && term->right.cs != 1 && !term->packed;
     }
-    if (count == 0 || (vectors && (p->m == 1 || (by_columns && p->m <= 3))))
+    if (count == 0 || (one_by_one && (p->m == 1 || (by_columns && p->m <= 3))))
         job = (FN(job)){p, FN(product_by_rows), 64, 0}; /* a multiple of what the loops take at once */
     else if (by_columns && p->m <= 64 && FN(transposed_size)(p) * (ptrdiff_t)sizeof(real) <= TGR_SCRATCH_BYTES)
         job = (FN(job)){p, FN(product_transposed), NR, 0};

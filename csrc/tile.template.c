@@ -13,7 +13,8 @@ typedef struct {
     ptrdiff_t rs, cs;
 } FN(matrix);
 
-INLINE FN(matrix) FN(part)(FN(matrix) a, ptrdiff_t i, ptrdiff_t j)
+/* a without its first i rows and j columns */
+INLINE FN(matrix) FN(at)(FN(matrix) a, ptrdiff_t i, ptrdiff_t j)
 {
     return (FN(matrix)){a.at + i * a.rs + j * a.cs, a.rs, a.cs};
 }
@@ -49,10 +50,10 @@ INLINE void FN(transpose)(vec v[])
 
 /* ---- the tile */
 
-/* y(rows, vectors LANES) = from + left(rows, k) right(k, vectors LANES), from NULL for 0. left(i, l) is a[i a_step + l] where
+/* y(rows, vectors LANES) = addend + left(rows, k) right(k, vectors LANES), addend NULL for 0. left(i, l) is a[i a_step + l] where
  * by_rows, else a[l a_step + i]; right has row stride ldb. Where `packed` is not NULL, right is packed there on the way. */
 INLINE void FN(tile_of)(const int rows, const int vectors, const int by_rows, ptrdiff_t k, const real *a, ptrdiff_t a_step,
-                        const real *b, ptrdiff_t ldb, real *packed, real *y, ptrdiff_t ldy, const real *from, ptrdiff_t ldfrom)
+                        const real *b, ptrdiff_t ldb, real *packed, real *y, ptrdiff_t ldy, const real *addend, ptrdiff_t ldaddend)
 {
     vec sum[MR][TGR_NRV];
 #pragma GCC unroll 16
@@ -80,31 +81,34 @@ INLINE void FN(tile_of)(const int rows, const int vectors, const int by_rows, pt
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int j = 0; j < vectors; j++) {
-            if (from) sum[i][j] += LOAD(from + i * ldfrom + j * LANES);
+            if (addend) sum[i][j] += LOAD(addend + i * ldaddend + j * LANES);
             STORE(y + i * ldy + j * LANES, sum[i][j]);
         }
 }
 
 /* A tile whose rows and vectors are known at run time only. */
 typedef void FN(tile)(ptrdiff_t rows, ptrdiff_t vectors, ptrdiff_t k, const real *a, ptrdiff_t a_step, const real *b,
-                      ptrdiff_t ldb, real *packed, real *y, ptrdiff_t ldy, const real *from, ptrdiff_t ldfrom);
+                      ptrdiff_t ldb, real *packed, real *y, ptrdiff_t ldy, const real *addend, ptrdiff_t ldaddend);
 
 #define TILE_FUNCTION(name, by_rows, a_step_is, ldb_is, packed_is) \
     static void FN(name)(ptrdiff_t rows, ptrdiff_t vectors, ptrdiff_t k, const real *a, ptrdiff_t a_step, const real *b, \
-                         ptrdiff_t ldb, real *packed, real *y, ptrdiff_t ldy, const real *from, ptrdiff_t ldfrom) \
+                         ptrdiff_t ldb, real *packed, real *y, ptrdiff_t ldy, const real *addend, ptrdiff_t ldaddend) \
     { \
         (void)a_step, (void)ldb, (void)packed; \
-        switch (rows * 4 + vectors) { TILE_CASES(by_rows, a_step_is, ldb_is, packed_is) } \
+        switch (rows * 4 + vectors) { \
+            TILE_CASES(by_rows, a_step_is, ldb_is, packed_is) \
+        default: __builtin_unreachable(); \
+        } \
     }
 #define TILE_CASE(rows, vectors, by_rows, a_step, ldb, packed) \
-    case rows * 4 + vectors: FN(tile_of)(rows, vectors, by_rows, k, a, a_step, b, ldb, packed, y, ldy, from, ldfrom); break;
+    case rows * 4 + vectors: FN(tile_of)(rows, vectors, by_rows, k, a, a_step, b, ldb, packed, y, ldy, addend, ldaddend); break;
 #define TILE_ROW(rows, ...) TILE_CASE(rows, 1, __VA_ARGS__) TILE_CASE(rows, 2, __VA_ARGS__)
 #define TILE_CASES_4(...) TILE_ROW(1, __VA_ARGS__) TILE_ROW(2, __VA_ARGS__) TILE_ROW(3, __VA_ARGS__) TILE_ROW(4, __VA_ARGS__)
 #define TILE_CASES_6(...) TILE_CASES_4(__VA_ARGS__) TILE_ROW(5, __VA_ARGS__) TILE_ROW(6, __VA_ARGS__)
 #define TILE_CASES_12(...) \
     TILE_CASES_6(__VA_ARGS__) TILE_ROW(7, __VA_ARGS__) TILE_ROW(8, __VA_ARGS__) TILE_ROW(9, __VA_ARGS__) \
     TILE_ROW(10, __VA_ARGS__) TILE_ROW(11, __VA_ARGS__) TILE_ROW(12, __VA_ARGS__)
-#define TILE_CASES TGR_PASTE(TILE_CASES_, TGR_MR)
+#define TILE_CASES TGR_PASTE(TILE_CASES_, TGR_MR) /* another MR needs another list */
 _Static_assert(TGR_NRV == 2, "TILE_ROW lists one and two vectors");
 
 /*            name                    left by rows, its step, right's row stride, where right is packed */
@@ -119,7 +123,8 @@ TILE_FUNCTION(tile_rows_packing, 1, a_step, ldb, packed)
 typedef struct {
     FN(tile) *multiply, *multiply_and_pack_right; /* the latter NULL where there is none */
     const real *at;
-    ptrdiff_t next, step; /* elements from one row to the next, 0 where panels are packed; a_step of tile_of */
+    ptrdiff_t row_stride; /* 0 where panels are packed */
+    ptrdiff_t a_step;     /* as tile_of takes it */
     ptrdiff_t m, k, tiles;
 } FN(left_block);
 
@@ -135,7 +140,7 @@ INLINE ptrdiff_t FN(left_panel)(ptrdiff_t k)
 /* Where the rows of a tile begin. */
 INLINE const real *FN(tile_rows_at)(const FN(left_block) *b, ptrdiff_t tile)
 {
-    return b->at + (b->next ? FN(tile_start)(b, tile) * b->next : tile * FN(left_panel)(b->k));
+    return b->at + (b->row_stride ? FN(tile_start)(b, tile) * b->row_stride : tile * FN(left_panel)(b->k));
 }
 
 /* packed(tiles)[k][MR] = left(m, k), panels left_panel(k) apart; lanes beside the rows of a panel hold anything. Writes up to two
@@ -182,13 +187,13 @@ static FN(left_block) FN(block_of_left)(FN(matrix) a, ptrdiff_t m, ptrdiff_t k, 
     FN(left_block) b = {.at = a.at, .m = m, .k = k, .tiles = (m + MR - 1) / MR};
     if (pack || (a.cs != 1 && a.rs != 1)) {
         FN(pack_left)(packed, a, &b);
-        b.at = packed, b.next = 0, b.step = MR;
+        b.at = packed, b.row_stride = 0, b.a_step = MR;
         b.multiply = FN(tile_packed);
     } else if (a.cs == 1) {
-        b.next = b.step = a.rs;
+        b.row_stride = b.a_step = a.rs;
         b.multiply = FN(tile_rows), b.multiply_and_pack_right = FN(tile_rows_packing);
     } else {
-        b.next = 1, b.step = a.cs;
+        b.row_stride = 1, b.a_step = a.cs;
         b.multiply = FN(tile_columns);
     }
     return b;
@@ -231,17 +236,17 @@ static void FN(pack_panels)(real *restrict packed, FN(matrix) b, ptrdiff_t k, pt
 
 /* ---- a panel of the result */
 
-/* y(b->m, columns) = from + left right, columns <= NR; from(b->m, columns) has row stride ldfrom, NULL is 0. right(b->k, NR) is in
+/* y(b->m, columns) = addend + left right, columns <= NR; addend(b->m, columns) has row stride ldaddend, NULL is 0. right(b->k, NR) is in
  * `panel`; where `unpacked` is not NULL, it is there instead, with row stride ldb, and is packed into `panel` on the way. */
 static void FN(multiply_panel)(const FN(left_block) *b, real *panel, const real *unpacked, ptrdiff_t ldb, ptrdiff_t columns,
-                               real *y, ptrdiff_t ldy, const real *from, ptrdiff_t ldfrom)
+                               real *y, ptrdiff_t ldy, const real *addend, ptrdiff_t ldaddend)
 {
     const ptrdiff_t vectors = (columns + LANES - 1) / LANES;
     for (ptrdiff_t tile = 0; tile < b->tiles; tile++) {
         const ptrdiff_t i = FN(tile_start)(b, tile), rows = FN(tile_start)(b, tile + 1) - i;
-        const real *left = FN(tile_rows_at)(b, tile), *add = from ? from + i * ldfrom : NULL;
+        const real *left = FN(tile_rows_at)(b, tile), *add = addend ? addend + i * ldaddend : NULL;
         real edge[MR * NR], *to = y + i * ldy;
-        ptrdiff_t ldto = ldy, ldadd = ldfrom;
+        ptrdiff_t ldto = ldy, ldadd = ldaddend;
         if (columns < vectors * LANES) { /* nothing beside the columns may be touched */
             if (add)
                 for (ptrdiff_t r = 0; r < rows; r++)
@@ -250,9 +255,9 @@ static void FN(multiply_panel)(const FN(left_block) *b, real *panel, const real 
             to = edge, ldto = NR;
         }
         if (unpacked && tile == 0)
-            b->multiply_and_pack_right(rows, vectors, b->k, left, b->step, unpacked, ldb, panel, to, ldto, add, ldadd);
+            b->multiply_and_pack_right(rows, vectors, b->k, left, b->a_step, unpacked, ldb, panel, to, ldto, add, ldadd);
         else
-            b->multiply(rows, vectors, b->k, left, b->step, panel, NR, NULL, to, ldto, add, ldadd);
+            b->multiply(rows, vectors, b->k, left, b->a_step, panel, NR, NULL, to, ldto, add, ldadd);
         if (to == edge)
             for (ptrdiff_t r = 0; r < rows; r++)
                 for (ptrdiff_t j = 0; j < columns; j++) y[(i + r) * ldy + j] = edge[r * NR + j];
