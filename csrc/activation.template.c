@@ -7,24 +7,25 @@ static void FN(activate)(tgr_activation f, ptrdiff_t n, real *y, real *dy, const
     if (dy) { \
         TGR_INDEPENDENT \
         for (ptrdiff_t i = 0; i < n; i++) { \
-            real d = 0; \
+            real d; \
             const real v = value; \
+            (void)d, (void)v; \
             y[i] = v; \
             dy[i] = derivative; \
         } \
     } else { \
         TGR_INDEPENDENT \
         for (ptrdiff_t i = 0; i < n; i++) { \
-            real d = 0; \
+            real d; \
             (void)d; \
             y[i] = value; \
         } \
     }
     switch (f) {
-    case TGR_IDENTITY: EACH(x[i], (d + 1)) break;
+    case TGR_IDENTITY: EACH(x[i], 1) break;
     case TGR_TANH: EACH(FN(tanh_of)(x[i], &d), d) break;
     case TGR_SIGMOID: EACH(FN(sigmoid_of)(x[i], &d), d) break;
-    case TGR_RELU: EACH((x[i] <= 0 ? 0 : x[i]), (v > 0 ? 1 : d)) break; /* NaN stays NaN */
+    case TGR_RELU: EACH((x[i] <= 0 ? 0 : x[i]), (v > 0 ? 1 : 0)) break; /* NaN stays NaN */
     }
 #undef EACH
 }

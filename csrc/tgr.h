@@ -9,8 +9,9 @@
  *   c   scalar constants
  *
  * It returns a tgr_status. The uniform signature is what lets a captured list of calls be replayed
- * without knowing the kernels. A kernel allocates nothing, keeps no state, and may be called from
- * any number of threads at once. Outputs never overlap inputs unless the comment says "in place".
+ * without knowing the kernels. A kernel keeps no state between calls; besides its outputs it writes only
+ * the scratch memory of its thread, and it may hand parts of its work to the helper threads of threads.c.
+ * Any number of threads may call it at once. Outputs never overlap inputs unless the comment says "in place".
  *
  * A new kernel is one line in TGR_KERNELS and one TGR_KERNEL(name) function in a *.template.c.
  */

@@ -41,12 +41,12 @@ SENTINEL = 12345.0
 
 
 def guarded(shape, dtype):
-    """(array, intact): an array of zeros, aligned to its items but not to vectors, with sentinels on both sides, and the function
+    """(array, intact): an array of NaNs, aligned to its items but not to vectors, with sentinels on both sides, and the function
     that checks them."""
     size = int(np.prod(shape))
     whole = np.full(size + 133, SENTINEL, dtype)
     array = whole[67 : 67 + size].reshape(shape)
-    array[...] = 0
+    array[...] = np.nan
     return array, lambda: bool(np.all(whole[:67] == SENTINEL) and np.all(whole[67 + size :] == SENTINEL))
 
 

@@ -4,7 +4,7 @@
 #     bash tests/sanitize.sh [more arguments for pytest]
 #
 # Needs gcc with its sanitizer libraries, and an environment that has what `pip install -e '.[test]'` installs; PYTHON names its
-# interpreter. Takes some minutes. Any report ends the run with an error.
+# interpreter. Left out are two tests that start interpreters without the sanitizers. Takes some minutes. Any report ends the run with an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,48 +185,23 @@ def test_exp_over_and_underflows_gradually(isa):
         np.testing.assert_allclose(native.exp(x), np.exp(x), rtol=4e-16, atol=5e-324)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_matmul_over_tails_and_blocks(dtype, isa):
-    rng = np.random.default_rng(1)
-    # around the register tile, the depth of a packed block (256), and its rows (96, 192)
-    sizes = [
-        (1, 1, 1),
-        (6, 16, 8),
-        (7, 17, 9),
-        (5, 15, 257),
-        (97, 33, 256),
-        (13, 8, 511),
-        (193, 31, 20),
-        (2, 700, 300),
-        (64, 64, 64),
-    ]
-    for m, n, k in sizes:
-        a, b, bias = (rng.standard_normal(s).astype(dtype) for s in ((m, k), (k, n), (n,)))
-        true = a.astype(np.float64) @ b.astype(np.float64)
-        bound = 4 * np.finfo(dtype).eps * (np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64))
-        for aa in (a, np.asfortranarray(a), np.repeat(a, 2, axis=0)[::2]):
-            for bb in (b, np.asfortranarray(b), b[::-1].copy()[::-1]):
-                assert np.all(np.abs(native.matmul(aa, bb) - true) <= bound), (m, n, k)
-        y = native.linear(a, np.ascontiguousarray(b.T), bias)
-        assert np.all(np.abs(y - true - bias) <= bound + np.finfo(dtype).eps * 4 * (np.abs(bias) + 1))
-
-
 # ---- matrix products: paths, epilogues, packed operands
 
-# rows, columns, depth: the tails of every tile, both sides of every choice of a path, of a block's depth (256) and rows (320)
+# rows, columns, depth: the tails of every tile, both sides of every choice of a path, of a block's depth and rows (256 and 320
+# with caches of 32 and 512 KB)
 PRODUCTS = [
     *[(m, n, 5) for m in (1, 2, 3, 4, 5, 6, 7, 12, 13, 64, 65) for n in (1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33)],
     *[(m, 20, k) for m in (1, 3, 4, 16, 23) for k in (1, 2, 255, 256, 257, 520)],
     *[(m, 130, 40) for m in (319, 321, 650)],
     *[(m, n, k) for m in (2, 16, 40) for n, k in ((129, 700), (300, 513))],
-    *[(0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0), (1, 1, 1)],
+    *[(0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0), (1, 1, 1), (97, 33, 256), (193, 31, 20), (2, 700, 300)],
 ]
 
 
 def product_bound(a, b, dtype, *added):
-    """Rounding of a product: that of a sum of k terms in blocks, over absolute values, and of what is added to it."""
+    """Rounding of a product and of what is added to it: a few units of the sum over absolute values."""
     a, b = np.abs(a.astype(np.float64)), np.abs(b.astype(np.float64))
-    return np.finfo(dtype).eps * (min(a.shape[1], 600) / 8 + 4) * (a @ b + sum(np.abs(x) for x in added))
+    return 4 * np.finfo(dtype).eps * (a @ b + sum(np.abs(x) for x in added))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -244,19 +220,23 @@ def test_what_follows_a_product(dtype, isa, sentinels):
     """Bias, activation and derivative in the epilogue, y += product, and a packed operand, against the single kernels."""
     rng = np.random.default_rng(2)
     for m, n, k in PRODUCTS:
-        a, w, b = (rng.standard_normal(s).astype(dtype) / (k + 1) ** 0.5 for s in ((m, k), (n, k), (n,)))
-        a, w, b = map(among_nans, (a.astype(dtype), w.astype(dtype), b.astype(dtype)))
+        a, w, b = (3 * rng.standard_normal(s).astype(dtype) for s in ((m, k), (n, k), (n,)))
+        w = (w / (k + 1) ** 0.5).astype(dtype)  # sums of about 10: the activations saturate in part
+        a, w, b = map(among_nans, (a, w, b))
         z = native.linear(a, w, b)
         true = a.astype(np.float64) @ w.T.astype(np.float64) + b
         assert np.all(np.abs(z - true) <= product_bound(a, w.T, dtype, b)), (m, n, k)
         for activation in ("identity", "tanh", "sigmoid", "relu"):
             y, dy = native.linear_activation(a, w, b, activation)
-            e, de = reference.linear_activation(a, w, b, activation)
-            np.testing.assert_allclose(y, e, rtol=0, atol=400 * np.finfo(dtype).eps, err_msg=f"{m, n, k} {activation}")
-            flat = np.abs(z) > 400 * np.finfo(dtype).eps if activation == "relu" else np.True_  # beside the kink
-            np.testing.assert_allclose(np.where(flat, dy, 0), np.where(flat, de, 0), rtol=0, atol=400 * np.finfo(dtype).eps)
+            single = {"identity": lambda z: (z, np.ones_like(z)), "relu": lambda z: (native.relu(z), (z > 0).astype(dtype))}
+            e, de = single.get(activation, getattr(native, activation, None))(z)
+            np.testing.assert_allclose(y, e, rtol=2 * np.finfo(dtype).eps, err_msg=f"{m, n, k} {activation}")
+            np.testing.assert_allclose(dy, de, rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).tiny)
         packed = native.pack(w.T)
-        assert np.all(np.abs(native.linear(a, packed, b) - true) <= product_bound(a, w.T, dtype, b)), (m, n, k)
+        again = native.linear(a, packed, b)
+        assert np.all(np.abs(again - true) <= product_bound(a, w.T, dtype, b)), (m, n, k)
+        if m > 3:  # both paths that pack sum alike
+            np.testing.assert_array_equal(again, z)
         assert np.all(np.abs(native.matmul(a, packed) - (true - b)) <= product_bound(a, w.T, dtype, b)), (m, n, k)
         y = rng.standard_normal((m, n)).astype(dtype)
         added = native.matmul_add(y.copy(), a, w.T)
@@ -294,7 +274,7 @@ def test_a_packed_operand_is_for_one_instruction_set():
 def test_matmul_over_drawn_sizes(m, n, k, dtype):
     rng = np.random.default_rng(2)
     a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
-    np.testing.assert_allclose(native.matmul(a, b), reference.matmul(a, b), atol=2000 * np.finfo(dtype).eps)
+    assert np.all(np.abs(native.matmul(a, b) - reference.matmul(a, b)) <= product_bound(a, b, dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -327,9 +307,11 @@ def test_in_place_kernels_stay_in_bounds(n, dtype, isa):
         assert intact()
         assert n == 0 or not np.array_equal(w, twin)
     w, intact = guarded((5, n), dtype)
+    w[...] = 0
     native.take_add(w, np.array([4, 0, 4]), np.ones((3, n), dtype))
     assert intact()
     w, intact = guarded((n, 5), dtype)
+    w[...] = 0
     native.matmul_add(w, np.ones((n, 3), dtype), np.ones((3, 5), dtype))
     assert intact() and np.all(w == 3)
 
@@ -412,10 +394,17 @@ def test_slices_of_a_product_have_the_bits_of_the_whole(isa):
         np.testing.assert_array_equal(native.matmul(a[i:], b[:, j:]), whole[i:, j:])
 
 
+def helpers():
+    """Helper threads of this process, where the system shows them."""
+    tasks = Path("/proc/self/task")
+    return sum(t.joinpath("comm").read_text().strip() == "tgr-helper" for t in tasks.iterdir()) if tasks.is_dir() else 0
+
+
 def test_python_threads_share_one_pool():
     """Kernels called from several Python threads at once: right results, and never more threads inside a kernel than the
     callers and one pool of helpers."""
     before, callers, limit = native.get_num_threads(), 4, 3
+    helpers_before = helpers()
     native.set_num_threads(limit)
     try:
         jobs = list(large_jobs(np.float32).values())
@@ -442,13 +431,9 @@ def test_python_threads_share_one_pool():
         stop.set()
         watcher.join()
         assert not wrong
-        assert most[0] <= limit
+        assert 1 < most[0] <= limit
         assert native.threads_running() == 0
-        if os.path.isdir("/proc/self/task"):
-            alive = [open(f"/proc/self/task/{t}/comm").read() for t in os.listdir("/proc/self/task")]  # noqa: SIM115
-            assert (
-                len([name for name in alive if name.strip() == "tgr-helper"]) <= 6
-            )  # the most that any test asked for, less one
+        assert helpers() <= max(helpers_before, limit - 1)
     finally:
         native.set_num_threads(before)
 
@@ -493,10 +478,16 @@ def test_a_forked_child_has_threads_of_its_own():
 def test_the_number_of_threads():
     with pytest.raises(ValueError, match="expected at least 1, got 0"):
         tr.set_num_threads(0)
+    with pytest.raises(TypeError):
+        tr.set_num_threads(2.5)
     before = tr.get_num_threads()
-    tr.set_num_threads(5)
-    assert tr.get_num_threads() == 5 == tr.build_info()["threads"]
-    tr.set_num_threads(before)
+    try:
+        tr.set_num_threads(5)
+        assert tr.get_num_threads() == 5 == tr.build_info()["threads"]
+        tr.set_num_threads(10**12)
+        assert tr.get_num_threads() == 256
+    finally:
+        tr.set_num_threads(before)
     code = "import tinygrad_rnn as tr; print(tr.get_num_threads())"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     for value, expected in (("3", 3), ("2,1", 2), ("", cores), ("many", cores), ("-4", 1)):

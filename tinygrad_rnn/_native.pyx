@@ -9,6 +9,7 @@ Outputs are new C-contiguous arrays, except where a docstring says "view" or "in
 shapes that do not fit raise ValueError, an index out of range raises IndexError.
 """
 import builtins
+import operator
 import os
 
 import numpy as np
@@ -87,7 +88,10 @@ def multiply_adds(dtype, ptrdiff_t steps):
     time gives the peak that a benchmark of products is compared with."""
     cdef double result, c = steps
     cdef void *p = &result
-    cdef int at = TGR_F32 if np.dtype(dtype) == np.float32 else TGR_F64
+    cdef int at
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise TypeError(f"multiply_adds: expected float32 or float64, got {np.dtype(dtype)}")
+    at = TGR_F32 if np.dtype(dtype) == np.float32 else TGR_F64
     run(TGR_K_multiply_adds, at, &p, NULL, &c, steps)
     return 2 * steps * active.chains * (active.vector_bytes // np.dtype(dtype).itemsize)
 
@@ -116,15 +120,19 @@ if os.environ.get("TGR_ISA"):
 # ---- threads and caches ----------------------------------------------------------------------------------------------
 
 def get_num_threads():
-    """The most threads that a large kernel uses."""
+    """The most threads that one kernel uses; see set_num_threads."""
     return tgr_threads()
 
 
-def set_num_threads(int n):
-    """Let a large kernel use at most n >= 1 threads (256 at most). Results have the same bits whatever n."""
-    if n < 1:
+def set_num_threads(n):
+    """Let a large kernel use at most n threads (256 at most), in the whole process, from its next call on.
+
+    At first it is OMP_NUM_THREADS, or else the cores this process may use. Results have the same bits whatever n. Raises
+    ValueError below 1, TypeError for what is not an integer. Without POSIX threads it stays 1."""
+    cdef object count = operator.index(n)
+    if count < 1:
         raise ValueError(f"set_num_threads: expected at least 1, got {n}")
-    tgr_set_threads(n)
+    tgr_set_threads(<int>builtins.min(count, 256))
 
 
 def _first_num_threads():
@@ -135,7 +143,7 @@ def _first_num_threads():
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-tgr_set_threads(_first_num_threads())
+set_num_threads(_first_num_threads())
 
 
 def threads_running():

@@ -26,8 +26,8 @@ get_num_threads, set_num_threads = native.get_num_threads, native.set_num_thread
 
 
 def build_info() -> dict[str, object]:
-    """What was compiled and what runs: `compiler`, `isa` in use, `isa_compiled` and `isa_supported` (slowest first), and
-    `vector_bytes`, `threads` that large kernels use, and the `cache_sizes` (L1, L2, in bytes) that matrix products are blocked
+    """What was compiled and what runs: `compiler`, `isa` in use, `isa_compiled` and `isa_supported` (slowest first),
+    `vector_bytes`, the most `threads` one kernel uses, and `cache_sizes`, (L1, L2) in bytes, that matrix products are blocked
     for. The environment variable TGR_ISA, read at import, forces one of the supported instruction sets."""
     return {
         "compiler": native.compiler(),

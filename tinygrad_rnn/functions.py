@@ -108,7 +108,13 @@ def rnn_cell(
 
     Where weight_ih is None, x(B, H) is the input projection itself, ready made (for a whole sequence in one product, say), and
     bias_ih must be None too; otherwise give both biases or none. `nn.RNNCell` and `nn.RNN` record the single ops instead, so
-    that every node can be read; this is for cells of your own that have to be fast."""
+    that every node can be read; this is for cells of your own that have to be fast.
+
+    All of one dtype, float32 or float64. Raises ShapeError (a ValueError) where shapes do not fit, ValueError for another
+    activation, TypeError for mixed dtypes, a missing state or recurrent weight, or one bias without the other."""
+    for name, value, hint in (("state h", h, "zeros (B, H) for a first step"), ("weight_hh", weight_hh, "an (H, H) tensor")):
+        if value is None:
+            raise TypeError(f"rnn_cell: the {name} is missing; expected {hint}")
     projected = weight_ih is None
     if (bias_ih is not None) if projected else ((bias_ih is None) != (bias_hh is None)):
         raise TypeError(f"rnn_cell: give {'bias_hh alone' if projected else 'both biases'}, or none")
@@ -133,7 +139,10 @@ def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """log(sum(exp(x))) over an axis, several, or all, without overflow; -inf for an empty axis. The gradient is the softmax."""
+    """log(sum(exp(x))) over an axis, several (a tuple), or all (None), without overflow.
+
+    keepdims leaves length 1 in the place of what is reduced. -inf for an empty axis. The gradient is the softmax of
+    x; NaN where the result is infinite. float32 or float64, kept."""
     x = as_tensor(x)
     return record(Tensor, ops.logsumexp, (x,), {"axis": as_axis(axis), "keepdims": keepdims})
 

@@ -20,7 +20,7 @@ def _rnn_cell_shape(*shapes, activation, projected=False):
     counts = (3, 4) if projected else (4, 6)
     if len(shapes) not in counts:
         raise ShapeError(f"rnn_cell: {len(shapes)} inputs; expected {counts[0]}, or {counts[1]} with biases")
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ValueError(f"rnn_cell: unknown activation {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
     x, h, w_ih, w_hh, b_ih, b_hh = _operands(shapes, projected)
     if len(h) != 2 or len(x) != 2 or x[0] != h[0]:
@@ -36,7 +36,8 @@ def _rnn_cell_shape(*shapes, activation, projected=False):
     expected = {"weight_ih": (hidden, x[1]), "weight_hh": (hidden, hidden), "input projection": h}
     for name, shape in given.items():
         if shape is not None and shape != expected.get(name, (hidden,)):
-            raise ShapeError(f"rnn_cell: {name} {shape} does not fit state {h}; expected {expected.get(name, (hidden,))}")
+            what = f"input {x} and state {h}" if name == "weight_ih" else f"state {h}"
+            raise ShapeError(f"rnn_cell: {name} {shape} does not fit {what}; expected {expected.get(name, (hidden,))}")
     return h
 
 
