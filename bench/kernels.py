@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+import tinygrad_rnn as tr
 from tinygrad_rnn.backends import native, reference
 
 from .peers import torch_on_one_thread
 from .timing import every_core, geometric_mean, ratio, seconds, shown, table
 
 ACCURACY = {"float32": 2e-5, "float64": 1e-12}
-CELLS = [(1, 16), (1, 64), (16, 64), (32, 128), (64, 512)]  # batch, hidden = input width
+CELLS = [(16, 64), (1, 16), (1, 64), (32, 128), (64, 512)]  # batch, hidden = input width
 ELEMENTS = ["add", "mul", "exp", "log", "sqrt", "tanh", "sigmoid", "relu", "copy", "sum", "max"]
 AXES = [(64, 100), (32, 5000)]  # rows, classes
 
@@ -23,6 +24,15 @@ def run(quick: bool) -> tuple[str, dict]:
     """(printed tables, numbers)"""
     torch = torch_on_one_thread()
     budget = 0.01 if quick else 0.15
+    before = native.get_num_threads()
+    native.set_num_threads(1)
+    try:
+        return _tables(torch, budget, quick)
+    finally:
+        native.set_num_threads(before)
+
+
+def _tables(torch: Any, budget: float, quick: bool) -> tuple[str, dict]:
     texts: list[str] = []
     numbers: dict[str, Any] = {}
     for dtype in ("float32", "float64"):
@@ -35,27 +45,55 @@ def run(quick: bool) -> tuple[str, dict]:
 
 
 def multiply_add_peak(dtype: str, operations: int) -> tuple[Callable, int]:
-    """(what to time, its floating-point operations): about as many as asked for, all multiply-adds that stay in the registers.
-    As long as what it is compared with, it meets the same slow and fast moments of the machine."""
-    steps = max(1000, operations // native.multiply_adds(dtype, 1))
+    """(what to time, its floating-point operations): at least as many as asked for, multiply-adds that stay in the registers.
+    As long as what it is compared with, it meets the same slow and fast moments of the machine; and never so short that the
+    call itself counts."""
+    steps = max(100_000, operations // native.multiply_adds(dtype, 1))
     return lambda: native.multiply_adds(dtype, steps), native.multiply_adds(dtype, steps)
+
+
+# What a numpy user would write, where numpy has no such function.
+def np_softmax(x: np.ndarray, axis: int) -> np.ndarray:
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+def np_logsumexp(x: np.ndarray, axis: int) -> np.ndarray:
+    top = x.max(axis, keepdims=True)
+    return (top + np.log(np.exp(x - top).sum(axis, keepdims=True))).squeeze(axis)
+
+
+def np_log_softmax(x: np.ndarray, axis: int) -> np.ndarray:
+    return x - np.expand_dims(np_logsumexp(x, axis), axis)
+
+
+NUMPY: dict[str, Callable] = {
+    "mul": np.multiply,
+    "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "softmax": np_softmax,
+    "log_softmax": np_log_softmax,
+    "logsumexp": np_logsumexp,
+}
 
 
 # ---- products
 
 
-def product_shapes(quick: bool) -> Iterator[tuple[str, int, int, int]]:
-    """(kind, m, n, k) of y(m, n) = a(m, k) b(k, n): squares; h W^T and g W of a batch of states or cotangents and a weight;
-    g^T h over all steps, a weight's gradient. "t" is an operand that is the transpose of what lies in memory."""
+def product_shapes(quick: bool) -> Iterator[tuple[str, str, int, int, int]]:
+    """(group, kind, m, n, k) of y(m, n) = a(m, k) b(k, n): squares; h W^T and g W of a batch of states or cotangents and a
+    weight; g^T h over all steps, a weight's gradient. "t" is an operand that is the transpose of what lies in memory."""
     for n in (64, 128) if quick else (64, 128, 256, 512, 1024):
-        yield "nn", n, n, n
+        yield "square", "nn", n, n, n
     for batch in (1, 16) if quick else (1, 16, 32, 64):
         for hidden in (16, 64) if quick else (16, 32, 64, 128, 256, 512, 1024):
-            yield "nt", batch, hidden, hidden
-            yield "nn", batch, hidden, hidden
+            group = "one row" if batch == 1 else "batch"
+            yield group, "nt", batch, hidden, hidden
+            if batch != hidden or group == "one row":
+                yield group, "nn", batch, hidden, hidden
     shapes = ((16, 50), (32, 100), (64, 800), (128, 1600), (256, 3200), (512, 3200), (1024, 1280))
     for hidden, rows in shapes[:2] if quick else shapes:
-        yield "tn", hidden, hidden, rows
+        yield "weight gradient", "tn", hidden, hidden, rows
 
 
 def _operands(rng: np.random.Generator, kind: str, m: int, n: int, k: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
@@ -69,13 +107,15 @@ def _operands(rng: np.random.Generator, kind: str, m: int, n: int, k: int, dtype
 def _products(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, dict]:
     rng = np.random.default_rng(0)
     rows, numbers = [], {}
-    for kind, m, n, k in product_shapes(quick):
+    groups: dict[str, list[str]] = {"all": []}
+    for group, kind, m, n, k in product_shapes(quick):
         a, b = _operands(rng, kind, m, n, k, dtype)
         packed = native.pack(b)
         peak, operations = multiply_add_peak(dtype, 2 * m * n * k)
-        exact = a.astype(np.float64) @ b.astype(np.float64)
+        a64, b64 = a.astype(np.float64), b.astype(np.float64)
         for y in (native.matmul(a, b), native.matmul(a, packed)):
-            assert np.abs(y - exact).max() < ACCURACY[dtype] * k**0.5 * 10, f"wrong product {kind, m, n, k}"
+            bound = 4 * np.finfo(dtype).eps * (np.abs(a64) @ np.abs(b64))
+            assert np.all(np.abs(y - a64 @ b64) <= bound), f"wrong product {kind, m, n, k}"
         contenders: dict[str, Callable] = {
             "ours": lambda a=a, b=b: native.matmul(a, b),
             "peak": peak,
@@ -88,18 +128,20 @@ def _products(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, 
         t = seconds(contenders, budget)
         speed, top = 2 * m * n * k / t["ours"], operations / t["peak"]
         name = f"{kind} {m} x {n} x {k}"
+        for g in ("all", group):
+            groups.setdefault(g, []).append(name)
         ratios = (ratio(t["ours"], t["numpy"]), ratio(t["ours"], t.get("torch")), ratio(t["packed"], t["ours"]))
         rows.append([name, f"{speed / 1e9:.1f}", f"{speed / top:.0%}", shown(t["ours"]), *ratios])
         numbers[name] = t | {"gflops": speed / 1e9, "of_peak": speed / top}
     columns = ["kind m x n x k", "GFLOP/s", "of peak", "ours", "vs numpy", "vs torch", "b kept packed"]
     text = table(f"matrix product, {dtype}, one thread", columns, rows)
-    for peers in (("numpy",), ("numpy", "torch")) if torch else (("numpy",),):
-        values = {name: min(t[p] for p in peers) / t["ours"] for name, t in numbers.items()}
-        worst = min(values, key=lambda name: values[name])
-        text += (
-            f"  vs {'the faster of ' if len(peers) > 1 else ''}{' and '.join(peers)}: geometric mean "
-            f"{geometric_mean(list(values.values())):.2f}x, least {values[worst]:.2f}x ({worst})\n"
-        )
+    peers = ["numpy", "torch"] if torch else ["numpy"]
+    values = {name: min(t[p] for p in peers) / t["ours"] for name, t in numbers.items()}
+    text += f"  vs the faster of {' and '.join(peers)}, geometric mean and least:\n"
+    for group, names in groups.items():
+        worst = min(names, key=lambda name: values[name])
+        mean = geometric_mean([values[name] for name in names])
+        text += f"    {group} ({len(names)} shapes): {mean:.2f}x, {values[worst]:.2f}x ({worst})\n"
     return text, numbers
 
 
@@ -122,10 +164,24 @@ def _cells(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, dic
 
         for ours, true in zip(step(native), step(reference), strict=True):
             np.testing.assert_allclose(ours, true, rtol=0, atol=ACCURACY[dtype] * batch**0.5)
+
+        def plain(x=x, h=h, w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh, g=g):
+            y = np.tanh(x @ w_ih.T + b_ih + h @ w_hh.T + b_hh)
+            z = g * (1 - y * y)
+            return y, z @ w_ih, z @ w_hh, z.T @ x, z.T @ h, z.sum(0)
+
+        leaves = [tr.Tensor(v, requires_grad=True) for v in (x, h, w_ih, w_hh, b_ih, b_hh)]
+
+        def recorded(leaves=leaves, g=g):
+            for leaf in leaves:
+                leaf.grad = None
+            tr.rnn_cell(*leaves).backward(g)
+
         contenders = {
             "ours": lambda step=step: step(native),
+            "recorded": recorded,
             "peak": peak,
-            "numpy": lambda step=step: step(reference),
+            "numpy": plain,
             "product": lambda h=h, w=w_hh: native.matmul(h, w.T),
         }
         if torch:
@@ -136,12 +192,22 @@ def _cells(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, dic
         speed, product = 6 * work / t["ours"], work / t["product"]  # two products forward, four back
         top = operations / t["peak"]
         name = f"{batch} x {hidden}"
+        share = f"{speed / product:.0%}" if t["product"] > 2e-6 else "-"  # below, both are calls and little else
         rows.append(
-            [name, f"{speed / 1e9:.1f}", f"{speed / top:.0%}", f"{speed / product:.0%}", shown(t["ours"])]
-            + [ratio(t["ours"], t.get(p)) for p in ("numpy", "torch")]
+            [name, f"{speed / 1e9:.1f}", f"{speed / top:.0%}", share, shown(t["ours"]), ratio(t["ours"], t["numpy"])]
+            + [shown(t["recorded"]), ratio(t["recorded"], t.get("torch"))]
         )
         numbers[name] = t | {"gflops": speed / 1e9, "of_peak": speed / top, "of_product": speed / product}
-    columns = ["batch x hidden", "GFLOP/s", "of peak", "of the product h W^T", "ours", "vs numpy", "vs torch"]
+    columns = [
+        "batch x hidden",
+        "GFLOP/s",
+        "of peak",
+        "of the product h W^T",
+        "kernels",
+        "vs numpy",
+        "recorded",
+        "vs torch autograd",
+    ]
     return table(f"rnn_cell and its vjp, input as wide as the state, tanh, {dtype}", columns, rows), numbers
 
 
@@ -151,9 +217,9 @@ def _cells(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, dic
 def _element_calls(rng: np.random.Generator, dtype: str, quick: bool) -> Iterator[tuple[str, str, tuple, dict, dict]]:
     """(label, function, arrays, keywords, keywords of torch)"""
     for n in (1000,) if quick else (1000, 1_000_000):
-        x = rng.uniform(0.1, 3, n).astype(dtype)
+        x, y = (rng.uniform(0.1, 3, n).astype(dtype) for _ in range(2))
         for name in ELEMENTS:
-            yield f"{name}, {n}", name, (x, x) if name in ("add", "mul") else (x,), {}, {}
+            yield f"{name}, {n}", name, (x, y) if name in ("add", "mul") else (x,), {}, {}
     for rows, classes in AXES[:1] if quick else AXES:
         x = rng.standard_normal((rows, classes)).astype(dtype)
         for name in ("softmax", "log_softmax", "logsumexp"):
@@ -165,7 +231,7 @@ def _elements(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, 
     rows, numbers = [], {}
     for label, name, arrays, keywords, torch_keywords in _element_calls(rng, dtype, quick):
         ours, twin = getattr(native, name), getattr(reference, name)
-        plain = getattr(np, "multiply" if name == "mul" else name, None)
+        plain = NUMPY.get(name) or getattr(np, name)
         y, true = ours(*arrays, **keywords), twin(*arrays, **keywords)
         outputs = y if isinstance(y, tuple) else (y,)
         for got, expected in zip(outputs, true if isinstance(true, tuple) else (true,), strict=True):
@@ -173,15 +239,16 @@ def _elements(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, 
         target = np.empty_like(arrays[0])
         contenders: dict[str, Callable] = {
             "ours": lambda f=ours, a=arrays, k=keywords: f(*a, **k),
+            "copy": lambda x=arrays[0]: native.copy(x),
             "copyto": lambda y=target, x=arrays[0]: np.copyto(y, x),
         }
-        contenders["numpy"] = (lambda f=plain, a=arrays: f(*a)) if plain else (lambda f=twin, a=arrays, k=keywords: f(*a, **k))
+        contenders["numpy"] = lambda f=plain, a=arrays, k=keywords: f(*a, **k)
         if torch:
             f, tensors = getattr(torch, "clone" if name == "copy" else name), tuple(map(torch.from_numpy, arrays))
             contenders["torch"] = lambda f=f, a=tensors, k=torch_keywords: f(*a, **k)
         t = seconds(contenders, budget)
         speed = sum(v.nbytes for v in (*arrays, *outputs)) / t["ours"]
-        copy = 2 * target.nbytes / t["copyto"]
+        copy = 2 * target.nbytes / min(t["copy"], t["copyto"])
         label += " and its derivative" if isinstance(y, tuple) else ""
         rows.append(
             # the copy of a small array is a call and little else
@@ -199,7 +266,6 @@ def _elements(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, 
 def _threads(budget: float, quick: bool) -> tuple[str, dict]:
     rng = np.random.default_rng(3)
     rows, numbers = [], {}
-    before = native.get_num_threads()
     with every_core() as cores:
         if cores < 2:
             return "threads: this process may use one core only\n", {}
@@ -215,5 +281,4 @@ def _threads(budget: float, quick: bool) -> tuple[str, dict]:
                 t = seconds({1: lambda f=product: f(1), 2: lambda f=product: f(2)}, budget)
                 rows.append([f"{dtype} {n} x {n} x {n}", shown(t[1]), shown(t[2]), ratio(t[2], t[1])])
                 numbers[f"{dtype} {n}"] = t
-    native.set_num_threads(before)
     return table("two threads", ["product", "one", "two", "speed-up"], rows), numbers

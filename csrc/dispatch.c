@@ -53,7 +53,7 @@ void *tgr_scratch(void)
 
 tgr_cache_sizes tgr_caches(void)
 {
-    static tgr_cache_sizes probed; /* threads that race write the same values */
+    static tgr_cache_sizes probed; /* by whoever loads the library, before there are threads */
     if (!probed.l2) {
         long l1 = 0, l2 = 0;
 #ifdef _SC_LEVEL1_DCACHE_SIZE

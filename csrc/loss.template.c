@@ -1,6 +1,5 @@
 /* softmax and what losses need of it. Axes: n = {outer, length, inner}, the middle one is normalised. The maximum is subtracted
- * first, so nothing overflows; the sums are pairwise (those of logsumexp over blocks of 2048 elements of a row, or of 16 rows, which
- * are then added one after another: the error bound of reduce.template.c plus n / 2048, or rows / 16, times eps). */
+ * first, so nothing overflows; the sums are pairwise, with the error bound of reduce.template.c. */
 
 /* What one thread does of a kernel over n = {outer, length, inner}: whole rows where inner is 1, else whole (length, inner) blocks. */
 typedef struct {
@@ -72,6 +71,37 @@ TGR_KERNEL(log_softmax)
     return TGR_OK;
 }
 
+/* sum of exp(x(n) - top), contiguous */
+static real FN(sum_exp)(const real *restrict x, real top, ptrdiff_t n)
+{
+    if (n > 512) {
+        const ptrdiff_t half = n / 2 / 64 * 64;
+        return FN(sum_exp)(x, top, half) + FN(sum_exp)(x + half, top, n - half);
+    }
+    real shifted[512];
+    for (ptrdiff_t i = 0; i < n; i++) shifted[i] = FN(exp_of)(x[i] - top);
+    return FN(sum_contiguous)(shifted, n);
+}
+
+/* sum(columns) over rows of exp(x(rows, columns) - top(columns)) with row stride ldx; columns <= COLUMNS */
+static void FN(sum_exp_rows)(real *restrict sum, const real *restrict x, const real *restrict top, ptrdiff_t rows,
+                             ptrdiff_t columns, ptrdiff_t ldx)
+{
+    if (rows > 16) {
+        real lower[COLUMNS];
+        FN(sum_exp_rows)(sum, x, top, rows / 2, columns, ldx);
+        FN(sum_exp_rows)(lower, x + rows / 2 * ldx, top, rows - rows / 2, columns, ldx);
+        for (ptrdiff_t j = 0; j < columns; j++) sum[j] += lower[j];
+        return;
+    }
+    for (ptrdiff_t j = 0; j < columns; j++) sum[j] = 0;
+    for (ptrdiff_t i = 0; i < rows; i++)
+        for (ptrdiff_t j = 0; j < columns; j++) sum[j] += FN(exp_of)(x[i * ldx + j] - top[j]);
+}
+
+/* what is subtracted before exp: the maximum where it is finite, since inf - inf would be NaN */
+INLINE real FN(finite_or_0)(real top) { return M(fabs)(top) == (real)INFINITY ? 0 : top; }
+
 /* y(outer, inner) = log(sum of exp(x) over the middle axis of x(outer, length, inner)); -inf for an empty axis and for one of -inf,
  * inf where there is an inf and no NaN */
 TGR_KERNEL(logsumexp)
@@ -80,39 +110,22 @@ TGR_KERNEL(logsumexp)
     real *y = p[0];
     const real *x = p[1];
     (void)c;
-    for (ptrdiff_t o = 0; o < outer; o++, x += length * inner, y += inner)
-        for (ptrdiff_t j0 = 0; j0 < inner; j0 += COLUMNS) {
-            const ptrdiff_t columns = inner - j0 < COLUMNS ? inner - j0 : COLUMNS;
-            real top[COLUMNS], sum[COLUMNS], some[COLUMNS], shifted[16 * COLUMNS];
-            if (length == 0) {
-                for (ptrdiff_t j = 0; j < columns; j++) y[j0 + j] = -(real)INFINITY;
-                continue;
-            }
-            if (inner == 1)
-                top[0] = FN(max_contiguous)(x, length);
-            else
+    for (ptrdiff_t o = 0; o < outer; o++, x += length * inner, y += inner) {
+        if (length == 0) {
+            for (ptrdiff_t j = 0; j < inner; j++) y[j] = -(real)INFINITY;
+        } else if (inner == 1) {
+            const real top = FN(finite_or_0)(FN(max_contiguous)(x, length));
+            *y = top + FN(log_of)(FN(sum_exp)(x, top, length));
+        } else
+            for (ptrdiff_t j0 = 0; j0 < inner; j0 += COLUMNS) {
+                const ptrdiff_t columns = inner - j0 < COLUMNS ? inner - j0 : COLUMNS;
+                real top[COLUMNS], sum[COLUMNS];
                 FN(max_rows)(top, x + j0, length, columns, inner);
-            for (ptrdiff_t j = 0; j < columns; j++) {
-                sum[j] = 0;
-                if (M(fabs)(top[j]) == (real)INFINITY) top[j] = 0; /* inf - inf would be NaN */
+                for (ptrdiff_t j = 0; j < columns; j++) top[j] = FN(finite_or_0)(top[j]);
+                FN(sum_exp_rows)(sum, x + j0, top, length, columns, inner);
+                for (ptrdiff_t j = 0; j < columns; j++) y[j0 + j] = top[j] + FN(log_of)(sum[j]);
             }
-            if (inner == 1)
-                for (ptrdiff_t i = 0; i < length; i += 16 * COLUMNS) {
-                    const ptrdiff_t count = length - i < 16 * COLUMNS ? length - i : 16 * COLUMNS;
-                    for (ptrdiff_t l = 0; l < count; l++) shifted[l] = FN(exp_of)(x[i + l] - top[0]);
-                    sum[0] += FN(sum_contiguous)(shifted, count);
-                }
-            else
-                for (ptrdiff_t i = 0; i < length; i += 16) {
-                    const ptrdiff_t rows = length - i < 16 ? length - i : 16;
-                    for (ptrdiff_t l = 0; l < rows; l++)
-                        for (ptrdiff_t j = 0; j < columns; j++)
-                            shifted[l * columns + j] = FN(exp_of)(x[(i + l) * inner + j0 + j] - top[j]);
-                    FN(sum_rows)(some, shifted, rows, columns, columns);
-                    for (ptrdiff_t j = 0; j < columns; j++) sum[j] += some[j];
-                }
-            for (ptrdiff_t j = 0; j < columns; j++) y[j0 + j] = top[j] + FN(log_of)(sum[j]);
-        }
+    }
     return TGR_OK;
 }
 

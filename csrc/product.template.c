@@ -78,12 +78,12 @@ typedef struct {
 static real *FN(panel_of_right)(const FN(right_block) *b, ptrdiff_t j, int there, const FN(left_block) *left, const real **unpacked)
 {
     const FN(term) *term = b->term;
-    const FN(matrix) right = FN(at)(term->right, b->l0, j);
     const ptrdiff_t group = FN(PANELS_TOGETHER) * NR, columns = b->j1 - j < NR ? b->j1 - j : NR, whole = (b->j1 - j) / NR * NR;
     real *panel = b->packed + (!b->once ? j - b->j0 : b->streamed ? (j - b->j0) % group : 0) * b->k;
     *unpacked = NULL;
     if (term->packed) return (real *)term->packed + j * term->k + b->l0 * NR;
     if (there) return panel;
+    const FN(matrix) right = FN(at)(term->right, b->l0, j);
     if (b->streamed && whole) {
         if ((j - b->j0) % group == 0) FN(pack_panels)(panel, right, b->k, whole < group ? whole : group);
     } else if (right.cs == 1 && whole && left->multiply_and_pack_right)
@@ -319,8 +319,10 @@ static void FN(slice)(const void *context, int part, int parts)
     if (p.bias2) p.bias2 += j;
     for (int t = 0; t < p.count; t++) {
         p.terms[t].left = FN(at)(p.terms[t].left, i, 0);
-        p.terms[t].right = FN(at)(p.terms[t].right, 0, j);
-        if (p.terms[t].packed) p.terms[t].packed += j * p.terms[t].k;
+        if (p.terms[t].packed)
+            p.terms[t].packed += j * p.terms[t].k;
+        else
+            p.terms[t].right = FN(at)(p.terms[t].right, 0, j);
     }
     job->path(&p);
 }

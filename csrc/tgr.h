@@ -77,7 +77,8 @@ const tgr_isa *tgr_best_isa(void);
 const char *tgr_kernel_name(int kernel);
 const char *tgr_compiler(void);
 
-/* Sizes in bytes of the data caches of one core, probed once; a common size where the system does not say. */
+/* Sizes in bytes of the data caches of one core, probed by the first call, which must come before there are threads; a common
+ * size where the system does not say. */
 typedef struct {
     ptrdiff_t l1, l2;
 } tgr_cache_sizes;

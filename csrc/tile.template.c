@@ -123,7 +123,8 @@ TILE_FUNCTION(tile_rows_packing, 1, a_step, ldb, packed)
 typedef struct {
     FN(tile) *multiply, *multiply_and_pack_right; /* the latter NULL where there is none */
     const real *at;
-    ptrdiff_t row_stride; /* 0 where panels are packed */
+    int packed;           /* are its panels packed, left_panel(k) apart? */
+    ptrdiff_t row_stride; /* else, from one row to the next; may be 0 */
     ptrdiff_t a_step;     /* as tile_of takes it */
     ptrdiff_t m, k, tiles;
 } FN(left_block);
@@ -140,7 +141,7 @@ INLINE ptrdiff_t FN(left_panel)(ptrdiff_t k)
 /* Where the rows of a tile begin. */
 INLINE const real *FN(tile_rows_at)(const FN(left_block) *b, ptrdiff_t tile)
 {
-    return b->at + (b->row_stride ? FN(tile_start)(b, tile) * b->row_stride : tile * FN(left_panel)(b->k));
+    return b->at + (b->packed ? tile * FN(left_panel)(b->k) : FN(tile_start)(b, tile) * b->row_stride);
 }
 
 /* packed(tiles)[k][MR] = left(m, k), panels left_panel(k) apart; lanes beside the rows of a panel hold anything. Writes up to two
@@ -187,7 +188,7 @@ static FN(left_block) FN(block_of_left)(FN(matrix) a, ptrdiff_t m, ptrdiff_t k, 
     FN(left_block) b = {.at = a.at, .m = m, .k = k, .tiles = (m + MR - 1) / MR};
     if (pack || (a.cs != 1 && a.rs != 1)) {
         FN(pack_left)(packed, a, &b);
-        b.at = packed, b.row_stride = 0, b.a_step = MR;
+        b.at = packed, b.packed = 1, b.a_step = MR;
         b.multiply = FN(tile_packed);
     } else if (a.cs == 1) {
         b.row_stride = b.a_step = a.rs;

@@ -144,6 +144,7 @@ def _first_num_threads():
 
 
 set_num_threads(_first_num_threads())
+tgr_caches()  # probed before there are threads
 
 
 def threads_running():
@@ -222,6 +223,9 @@ cdef int element_strides(cnp.ndarray x, ptrdiff_t *strides, int kernel) except -
     if not cnp.PyArray_ISBEHAVED_RO(x):
         raise ValueError(f"{tgr_kernel_name(kernel).decode()}: array is unaligned or not in native byte order")
     for i in range(cnp.PyArray_NDIM(x)):
+        if cnp.PyArray_DIMS(x)[i] <= 1:  # never used, and numpy may report anything
+            strides[i] = 0
+            continue
         if cnp.PyArray_STRIDES(x)[i] % size:
             raise ValueError(f"{tgr_kernel_name(kernel).decode()}: stride of axis {i} is not a multiple of the item size")
         strides[i] = cnp.PyArray_STRIDES(x)[i] // size
@@ -475,6 +479,8 @@ def accumulate(cnp.ndarray y not None, cnp.ndarray x not None):
     """y += x in place, equal shapes; returns y."""
     if not cnp.PyArray_ISWRITEABLE(y):
         raise ValueError("accumulate: the output is read-only")
+    if y is not x and np.may_share_memory(y, x):
+        x = copy(x)
     strided(TGR_K_accumulate, y, x)
     return y
 
@@ -595,15 +601,14 @@ cdef int activation_of(name, int kernel) except -1:
 
 
 cdef int matrix_strides(cnp.ndarray x, ptrdiff_t *rs, ptrdiff_t *cs, int kernel) except -1:
-    """Strides of the last two axes. That of an axis of length 1 is never used, but numpy may report anything: a unit one
-    lets the kernel take its fast paths."""
+    """Strides of the last two axes. That of an axis of length 1 is never used: a unit one lets the kernel take its fast paths."""
     cdef int nd = cnp.PyArray_NDIM(x)
     cdef ptrdiff_t s[MAX_DIMS]
     element_strides(x, s, kernel)
     rs[0], cs[0] = s[nd - 2], s[nd - 1]
-    if cnp.PyArray_DIMS(x)[nd - 1] == 1:
+    if cnp.PyArray_DIMS(x)[nd - 1] <= 1:
         cs[0] = 1
-    elif cnp.PyArray_DIMS(x)[nd - 2] == 1:
+    elif cnp.PyArray_DIMS(x)[nd - 2] <= 1:
         rs[0] = 1 if cs[0] != 1 else cnp.PyArray_DIMS(x)[nd - 1]
     return 0
 
@@ -628,6 +633,9 @@ cdef class Packed:
     cdef readonly Py_ssize_t k, n
     cdef const tgr_isa *isa
 
+    def __init__(self):
+        raise TypeError("Packed: made by pack(b) alone")
+
     def __repr__(self):
         return f"<Packed ({self.k}, {self.n}) {self.data.dtype} for {self.isa.name.decode()}>"
 
@@ -635,7 +643,7 @@ cdef class Packed:
 def pack(cnp.ndarray b not None):
     """b(k, n) packed for products a(..., k) b; a copy: later changes of b are not seen."""
     cdef int dtype = dtype_of(b, TGR_K_pack)
-    cdef Packed out = Packed()
+    cdef Packed out = Packed.__new__(Packed)
     cdef ptrdiff_t n[4]
     cdef ptrdiff_t panel = active.panel[dtype]
     cdef void *p[2]
@@ -717,6 +725,7 @@ def matmul(cnp.ndarray a not None, b not None):
     cdef cnp.npy_intp dims[MAX_DIMS]
     cdef cnp.npy_intp da, db
     cdef int nd, i
+    cdef bint nothing = False
     cdef cnp.ndarray right
     if type(b) is Packed:
         if na < 2:
@@ -740,7 +749,10 @@ def matmul(cnp.ndarray a not None, b not None):
             ta[i] = 0 if da == 1 else sa[i - nd + na]
             tb[i] = 0 if db == 1 else sb[i - nd + nb]
             dims[i] = db if da == 1 else da
-        if collapse(nd - 2, dims, ta, tb, batch) > 1:
+            nothing |= dims[i] == 0
+        if nothing:
+            batch[1], batch[2], batch[3] = 0, 0, 0
+        elif collapse(nd - 2, dims, ta, tb, batch) > 1:
             # no single batch stride reaches every matrix: lay the operands out so that one does
             whole = tuple([dims[i] for i in range(nd - 2)])
             return matmul(copy(np.broadcast_to(a, whole + shape_of(a)[na - 2:])),
@@ -764,6 +776,8 @@ def matmul_add(cnp.ndarray y not None, cnp.ndarray a not None, cnp.ndarray b not
         raise ValueError(f"matmul_add: shapes {shape_of(y)}, {shape_of(a)} and {shape_of(b)} do not fit (m, n), (m, k) and (k, n)")
     if not is_plain(y) or not cnp.PyArray_ISWRITEABLE(y):
         raise ValueError("matmul_add: the output must be contiguous and writeable")
+    if np.may_share_memory(y, a) or np.may_share_memory(y, b):
+        raise ValueError("matmul_add: the output may not share memory with an operand")
     n[0], n[1], n[2], n[3] = 1, cnp.PyArray_DIMS(a)[0], cnp.PyArray_DIMS(b)[1], cnp.PyArray_DIMS(a)[1]
     n[4], n[7], n[10], n[11] = 0, 0, 1, TGR_IDENTITY
     matrix_strides(a, &n[5], &n[6], TGR_K_matmul)
@@ -855,6 +869,8 @@ def rnn_cell_vjp(cnp.ndarray g_ not None, cnp.ndarray dy not None, cnp.ndarray x
     cdef void *p[12]
     cell_sizes(x, h, w_ih, w_hh, n, "rnn_cell_vjp")
     n[3] = 0
+    if len(needs) != 5 or (needs[2] and w_ih is None):
+        raise ValueError(f"rnn_cell_vjp: needs {needs}; expected five booleans, the third False without weight_ih")
     check_matrix(g, n[0], n[2], x, "rnn_cell_vjp", "the cotangent")
     check_matrix(dy, n[0], n[2], x, "rnn_cell_vjp", "the derivative")
     dy = contiguous(dy, TGR_K_rnn_cell_vjp)
@@ -912,7 +928,7 @@ cdef cnp.ndarray reduce(int kernel, cnp.ndarray x, tuple axes, bint keepdims, st
     """Reduced over the sorted axes, last run of adjacent ones first."""
     cdef int first, last, at = len(axes) - 1
     if at < 0:
-        return contiguous(x, kernel)
+        return copy(x)
     while at >= 0:
         last = first = axes[at]
         while at > 0 and axes[at - 1] == first - 1:
