@@ -273,12 +273,18 @@ def _threads(budget: float, quick: bool) -> tuple[str, dict]:
             for n in (64, 256) if quick else (64, 128, 256, 512, 1024):
                 a, b = (rng.standard_normal((n, n)).astype(dtype) for _ in range(2))
 
-                def product(threads, a=a, b=b):
-                    native.set_num_threads(threads)
-                    return native.matmul(a, b)
+                # so many that a sample takes some 50 ms: the system needs some to give a woken thread a core of its own
+                repeats = 1 if quick else max(1, int(2e9 / n**3))
 
-                assert np.array_equal(product(1), product(2)), "the bits depend on the number of threads"
-                t = seconds({1: lambda f=product: f(1), 2: lambda f=product: f(2)}, budget)
+                def products(threads, a=a, b=b, repeats=repeats):
+                    native.set_num_threads(threads)
+                    for _ in range(repeats):
+                        y = native.matmul(a, b)
+                    return y
+
+                assert np.array_equal(products(1), products(2)), "the bits depend on the number of threads"
+                t = seconds({1: lambda f=products: f(1), 2: lambda f=products: f(2)}, 3 * budget)
+                t = {threads: v / repeats for threads, v in t.items()}
                 rows.append([f"{dtype} {n} x {n} x {n}", shown(t[1]), shown(t[2]), ratio(t[2], t[1])])
                 numbers[f"{dtype} {n}"] = t
-    return table("two threads", ["product", "one", "two", "speed-up"], rows), numbers
+    return table("two threads, products in a row", ["product", "one", "two", "speed-up"], rows), numbers

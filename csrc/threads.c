@@ -18,7 +18,7 @@
 #include <sys/prctl.h>
 #endif
 
-enum { MOST_THREADS = 256, PARTS_PER_THREAD = 2, SPINS = 4000 }; /* a spin is some 10 to 40 ns */
+enum { MOST_THREADS = 256, SPINS = 4000 }; /* a spin is some 10 to 40 ns */
 
 static atomic_int limit = 1;
 static atomic_int busy;    /* does a kernel have the pool? */
@@ -127,8 +127,7 @@ void tgr_parallel(ptrdiff_t work, ptrdiff_t most, tgr_part part, const void *con
         return;
     }
     if (helpers < threads - 1) start_helpers((int)threads - 1);
-    ptrdiff_t parts = threads * PARTS_PER_THREAD;
-    if (parts > most) parts = most;
+    const ptrdiff_t parts = threads; /* more, smaller ones would balance better, but each packs operands anew */
     job_part = part;
     job_context = context;
     atomic_store(&done, 0);
