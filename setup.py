@@ -15,6 +15,7 @@ native = Extension(
     sources=[
         "tinygrad_rnn/_native.pyx",
         "csrc/dispatch.c",
+        "csrc/program.c",
         "csrc/threads.c",
         "csrc/kernels_baseline.c",
         "csrc/kernels_avx2.c",

@@ -1,15 +1,15 @@
 /* Cells of recurrent nets: one step, forward and back, in one call each. */
 
 /* y(B, H) = f(x(B, I) w_ih(H, I)^T + b_ih(H) + h(B, H) w_hh(H, H)^T + b_hh(H)), dy(B, H) = f' of the same; y and dy contiguous.
- * p = {y, dy, x, w_ih, b_ih or NULL, h, w_hh, b_hh or NULL}; where w_ih is NULL, x(B, H) is the input projection itself, with
- * unit column stride. n = {B, I, H, activation, x_rs, x_cs, w_ih_rs, w_ih_cs, h_rs, h_cs, w_hh_rs, w_hh_cs} */
+ * p = {y, dy, x, w_ih, b_ih or NULL, h, w_hh, b_hh or NULL, packed w_hh^T or NULL, which stands for w_hh}; where w_ih is NULL,
+ * x(B, H) is the input projection itself, with unit column stride. n = {B, I, H, activation, x_rs, x_cs, w_ih_rs, w_ih_cs, h_rs, h_cs, w_hh_rs, w_hh_cs} */
 TGR_KERNEL(rnn_cell)
 {
     const ptrdiff_t B = n[0], I = n[1], H = n[2];
     const FN(matrix) x = {p[2], n[4], n[5]}, w_ih = {p[3], n[6], n[7]}, h = {p[5], n[8], n[9]}, w_hh = {p[6], n[10], n[11]};
     FN(product) product = {
         .m = B, .n = H, .y = p[0], .dy = p[1], .ldy = H, .bias = p[4], .bias2 = p[7], .activation = (tgr_activation)n[3],
-        .count = 1, .terms = {{H, h, FN(transposed)(w_hh), NULL}},
+        .count = 1, .terms = {{H, h, FN(transposed)(w_hh), p[8]}},
     };
     (void)c;
     if (w_ih.at)

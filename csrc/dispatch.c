@@ -24,14 +24,14 @@ const tgr_isa *tgr_best_isa(void)
     return best;
 }
 
-const char *tgr_kernel_name(int kernel)
+const tgr_signature *tgr_signature_of(int kernel)
 {
-    static const char *const names[] = {
-#define X(name) #name,
+    static const tgr_signature signatures[] = {
+#define X(name, pointers, sizes, constants) {#name, pointers, sizes, constants},
         TGR_KERNELS(X)
 #undef X
     };
-    return names[kernel];
+    return signatures + kernel;
 }
 
 const char *tgr_compiler(void)

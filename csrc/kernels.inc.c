@@ -32,12 +32,12 @@ const tgr_isa TGR_PASTE(tgr_isa_, TGR_ISA) = {
     .supported = supported,
     .kernels = {
         {
-#define X(name) [TGR_K_##name] = name##_f32,
+#define X(name, ...) [TGR_K_##name] = name##_f32,
             TGR_KERNELS(X)
 #undef X
         },
         {
-#define X(name) [TGR_K_##name] = name##_f64,
+#define X(name, ...) [TGR_K_##name] = name##_f64,
             TGR_KERNELS(X)
 #undef X
         },

@@ -15,10 +15,10 @@ static void FN(matmul_some)(const void *context, int part, int parts)
         const FN(matrix) a = {(const real *)call->p[2] + i * n[4], n[5], n[6]}, b = {(const real *)call->p[3] + i * n[7], n[8], n[9]};
         FN(product) product = {
             .m = rows, .n = columns, .y = y, .dy = dy ? dy + i * rows * columns : NULL, .ldy = columns,
-            .base = n[10] ? y : NULL, .ldbase = columns, .bias = call->p[4], .activation = (tgr_activation)n[11],
+            .base = call->p[6], .ldbase = n[10], .bias = call->p[4], .activation = (tgr_activation)n[11],
             .count = 1, .terms = {{n[3], a, b, call->p[5]}},
         };
-        if (columns == 1 && !product.bias && !product.terms[0].packed) { /* y^T = b^T a^T, which has one row */
+        if (columns == 1 && !product.bias && !product.terms[0].packed && (!product.base || n[10] == 1)) { /* y^T = b^T a^T, which has one row */
             product.m = 1, product.n = rows, product.ldy = product.ldbase = rows;
             product.terms[0].left = FN(transposed)(b), product.terms[0].right = FN(transposed)(a);
         }
@@ -26,10 +26,11 @@ static void FN(matmul_some)(const void *context, int part, int parts)
     }
 }
 
-/* y(batch, m, n) = f([y +] a(batch, m, k) b(batch, k, n) [+ bias(n)]), dy(batch, m, n) = f' of the same; y and dy contiguous.
- * p = {y, dy or NULL, a, b, bias or NULL, packed b or NULL}; `packed` stands for b in every product of the batch.
+/* y(batch, m, n) = f([base(m, n) +] a(batch, m, k) b(batch, k, n) [+ bias(n)]), dy(batch, m, n) = f' of the same; y and dy
+ * contiguous; the rows of base, which may be y and is for a batch of one only, have unit column stride.
+ * p = {y, dy or NULL, a, b, bias or NULL, packed b or NULL, base or NULL}; `packed` stands for b in every product of the batch.
  * n = {batch, m, n, k, a_batch_stride, a_row_stride, a_column_stride, b_batch_stride, b_row_stride, b_column_stride,
- *      add to y?, activation} */
+ *      base_row_stride, activation} */
 TGR_KERNEL(matmul)
 {
     const FN(matmul_batch) call = {p, n};

@@ -94,8 +94,9 @@ TGR_KERNEL(max)
     return TGR_OK;
 }
 
-/* y() = sum of x(n)^2, in double whatever the type of x, so that the norm of a large gradient does not overflow */
-TGR_KERNEL(sum_of_squares)
+/* total() += sum of x(n)^2, in place; total is double whatever the type of x, so that the norm of a large gradient does not
+ * overflow; p = {total, x} */
+TGR_KERNEL(add_sum_of_squares)
 {
     double sum[8] = {0};
     const real *restrict x = p[1];
@@ -104,6 +105,6 @@ TGR_KERNEL(sum_of_squares)
     for (; i + 8 <= n[0]; i += 8)
         for (int u = 0; u < 8; u++) sum[u] += (double)x[i + u] * (double)x[i + u];
     for (; i < n[0]; i++) sum[0] += (double)x[i] * (double)x[i];
-    *(double *)p[0] = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+    *(double *)p[0] += ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
     return TGR_OK;
 }

@@ -30,19 +30,22 @@ typedef enum {
 
 typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
 
+/* X(name, how many pointers, sizes and constants it takes). TGR_PER_AXIS: 1 + 3 n[0] sizes. */
+#define TGR_PER_AXIS -1
 #define TGR_KERNELS(X) \
-    X(neg) X(exp) X(log) X(sqrt) X(tanh) X(sigmoid) X(relu) X(relu_vjp) X(scale) \
-    X(add) X(sub) X(mul) X(div) X(pow) X(pow_dbase) X(pow_dexponent) X(equal) \
-    X(copy) X(accumulate) X(fill) \
-    X(matmul) X(pack) X(rnn_cell) X(rnn_cell_vjp) \
-    X(sum) X(max) X(sum_of_squares) X(logsumexp) \
-    X(softmax) X(log_softmax) X(nll) X(cross_entropy_vjp) \
-    X(take) X(take_add) \
-    X(sgd) X(adam) \
-    X(multiply_adds)
+    X(neg, 2, 1, 0) X(exp, 2, 1, 0) X(log, 2, 1, 0) X(sqrt, 2, 1, 0) X(relu, 2, 1, 0) X(relu_vjp, 3, 1, 0) \
+    X(tanh, 3, 1, 0) X(sigmoid, 3, 1, 0) X(scale, 2, 1, 1) X(fill, 1, 1, 1) \
+    X(add, 3, TGR_PER_AXIS, 0) X(sub, 3, TGR_PER_AXIS, 0) X(mul, 3, TGR_PER_AXIS, 0) X(div, 3, TGR_PER_AXIS, 0) \
+    X(pow, 3, TGR_PER_AXIS, 0) X(pow_dbase, 3, TGR_PER_AXIS, 0) X(pow_dexponent, 3, TGR_PER_AXIS, 0) \
+    X(equal, 3, TGR_PER_AXIS, 0) X(copy, 2, TGR_PER_AXIS, 0) X(accumulate, 2, TGR_PER_AXIS, 0) \
+    X(matmul, 7, 12, 0) X(pack, 2, 4, 0) X(rnn_cell, 9, 12, 0) X(rnn_cell_vjp, 12, 12, 0) \
+    X(sum, 2, 3, 0) X(max, 2, 3, 0) X(logsumexp, 2, 3, 0) X(softmax, 2, 3, 0) X(log_softmax, 2, 3, 0) \
+    X(nll, 3, 2, 0) X(cross_entropy_vjp, 4, 2, 0) X(take, 3, 3, 0) X(take_add, 3, 3, 0) \
+    X(add_sum_of_squares, 2, 1, 0) X(clip_to_norm, 2, 1, 1) X(sgd, 4, 1, 0) X(adam, 6, 1, 0) \
+    X(multiply_adds, 1, 0, 1)
 
 typedef enum {
-#define X(name) TGR_K_##name,
+#define X(name, ...) TGR_K_##name,
     TGR_KERNELS(X)
 #undef X
     TGR_KERNEL_COUNT
@@ -71,10 +74,25 @@ extern const tgr_isa tgr_isa_avx2;
 extern const tgr_isa tgr_isa_avx512;
 #endif
 
+/* What a call of a kernel consists of: the lengths of p, n and c. */
+typedef struct {
+    const char *name;
+    int pointers, sizes, constants;
+} tgr_signature;
+const tgr_signature *tgr_signature_of(int kernel);
+
+/* A captured list of calls: call i is that of `kernel` on p + p_at, n + n_at and c + c_at. */
+typedef struct {
+    int32_t kernel, dtype;
+    int64_t p_at, n_at, c_at;
+} tgr_call;
+
+/* Runs `count` calls, in order. Returns how many succeeded: all, or those before the first that failed. */
+ptrdiff_t tgr_replay(const tgr_isa *isa, const tgr_call *calls, ptrdiff_t count, void *const *p, const ptrdiff_t *n, const double *c);
+
 int tgr_isa_count(void);
 const tgr_isa *tgr_isa_at(int i);
 const tgr_isa *tgr_best_isa(void);
-const char *tgr_kernel_name(int kernel);
 const char *tgr_compiler(void);
 
 /* Sizes in bytes of the data caches of one core, probed by the first call, which must come before there are threads; a common

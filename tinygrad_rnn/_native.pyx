@@ -11,13 +11,18 @@ shapes that do not fit raise ValueError, an index out of range raises IndexError
 import builtins
 import operator
 import os
+import threading
 
 import numpy as np
 cimport numpy as cnp
 from libc.stddef cimport ptrdiff_t
+from libc.stdlib cimport calloc, free
 
 
 cnp.import_array()
+
+cdef extern from "pythread.h":
+    unsigned long PyThread_get_thread_ident() noexcept nogil
 
 cdef extern from "tgr.h":
     ctypedef int (*tgr_kernel)(void *const *p, const ptrdiff_t *n, const double *c) noexcept nogil
@@ -28,12 +33,22 @@ cdef extern from "tgr.h":
         int chains
         int (*supported)() noexcept nogil
         tgr_kernel kernels[2][64]
-    int TGR_BAD_INDEX, TGR_F32, TGR_F64
+    int TGR_BAD_INDEX, TGR_F32, TGR_F64, TGR_KERNEL_COUNT, TGR_PER_AXIS
+    ctypedef struct tgr_signature:
+        const char *name
+        int pointers, sizes, constants
+    const tgr_signature *tgr_signature_of(int kernel) noexcept nogil
+    ctypedef struct tgr_call:
+        int kernel, dtype
+        long long p_at, n_at, c_at
+    ptrdiff_t tgr_replay(const tgr_isa *isa, const tgr_call *calls, ptrdiff_t count, void *const *p, const ptrdiff_t *n,
+                         const double *c) noexcept nogil
     int TGR_K_neg, TGR_K_exp, TGR_K_log, TGR_K_sqrt, TGR_K_tanh, TGR_K_sigmoid, TGR_K_relu, TGR_K_relu_vjp, TGR_K_scale
     int TGR_K_add, TGR_K_sub, TGR_K_mul, TGR_K_div, TGR_K_pow, TGR_K_pow_dbase, TGR_K_pow_dexponent, TGR_K_equal
-    int TGR_K_copy, TGR_K_accumulate, TGR_K_fill, TGR_K_matmul, TGR_K_sum, TGR_K_max, TGR_K_sum_of_squares, TGR_K_logsumexp
+    int TGR_K_copy, TGR_K_accumulate, TGR_K_fill, TGR_K_matmul, TGR_K_sum, TGR_K_max, TGR_K_logsumexp
     int TGR_K_softmax, TGR_K_log_softmax, TGR_K_nll, TGR_K_cross_entropy_vjp, TGR_K_take, TGR_K_take_add
-    int TGR_K_sgd, TGR_K_adam, TGR_K_pack, TGR_K_rnn_cell, TGR_K_rnn_cell_vjp, TGR_K_multiply_adds
+    int TGR_K_add_sum_of_squares, TGR_K_clip_to_norm, TGR_K_sgd, TGR_K_adam
+    int TGR_K_pack, TGR_K_rnn_cell, TGR_K_rnn_cell_vjp, TGR_K_multiply_adds
     int TGR_IDENTITY, TGR_TANH, TGR_SIGMOID, TGR_RELU
     ctypedef struct tgr_cache_sizes:
         ptrdiff_t l1, l2
@@ -44,7 +59,6 @@ cdef extern from "tgr.h":
     int tgr_isa_count() noexcept nogil
     const tgr_isa *tgr_isa_at(int i) noexcept nogil
     const tgr_isa *tgr_best_isa() noexcept nogil
-    const char *tgr_kernel_name(int kernel) noexcept nogil
     const char *tgr_compiler() noexcept nogil
 
 cdef enum:
@@ -159,20 +173,24 @@ def cache_sizes():
 
 # ---- checks, allocation and the one call into C --------------------------------------------------------------------
 
+cdef str name_of(int kernel):
+    return tgr_signature_of(kernel).name.decode()
+
+
 cdef int dtype_of(cnp.ndarray x, int kernel) except -1:
     cdef int kind = cnp.PyArray_TYPE(x)
     if kind == cnp.NPY_FLOAT:
         return TGR_F32
     if kind == cnp.NPY_DOUBLE:
         return TGR_F64
-    raise TypeError(f"{tgr_kernel_name(kernel).decode()}: expected float32 or float64, got {x.dtype}")
+    raise TypeError(f"{name_of(kernel)}: expected float32 or float64, got {x.dtype}")
 
 
 cdef int same_dtype(cnp.ndarray x, cnp.ndarray y, int kernel) except -1:
     cdef int dtype = dtype_of(x, kernel)
     if cnp.PyArray_TYPE(y) != cnp.PyArray_TYPE(x):
         dtype_of(y, kernel)
-        raise TypeError(f"{tgr_kernel_name(kernel).decode()}: {x.dtype} and {y.dtype} do not mix")
+        raise TypeError(f"{name_of(kernel)}: {x.dtype} and {y.dtype} do not mix")
     return dtype
 
 
@@ -190,8 +208,115 @@ cdef int run(int kernel, int dtype, void **p, const ptrdiff_t *n, const double *
     else:
         status = call(p, n, c)
     if status == TGR_BAD_INDEX:
-        raise IndexError(f"{tgr_kernel_name(kernel).decode()}: an index lies outside 0..{n[1] - 1}")
+        raise IndexError(f"{name_of(kernel)}: an index lies outside 0..{n[1] - 1}")
+    if recording is not None and recording.thread == PyThread_get_thread_ident():
+        recording.note(kernel, dtype, p, n, c)
     return 0
+
+
+# ---- recording and replaying calls ---------------------------------------------------------------------------------
+
+cdef class Recording:
+    """The kernel calls of one thread: `calls`, a list of (kernel name, dtype 0 or 1, addresses, sizes, constants), and `made`,
+    the arrays that were allocated for them."""
+    cdef readonly list calls, made
+    cdef unsigned long thread
+
+    def __cinit__(self):
+        self.calls, self.made = [], []
+        self.thread = PyThread_get_thread_ident()
+
+    cdef note(self, int kernel, int dtype, void **p, const ptrdiff_t *n, const double *c):
+        cdef const tgr_signature *signature = tgr_signature_of(kernel)
+        cdef ptrdiff_t sizes = 1 + 3 * n[0] if signature.sizes == TGR_PER_AXIS else signature.sizes
+        self.calls.append((signature.name.decode(), dtype, tuple([<size_t>p[i] for i in range(signature.pointers)]),
+                           tuple([n[i] for i in range(sizes)]), tuple([c[i] for i in range(signature.constants)])))
+
+
+cdef Recording recording = None
+_one_recording = threading.Lock()
+
+
+def recorded(f, arguments, keywords):
+    """(f(*arguments, **keywords), calls, made): what f returned, the kernel calls of this thread meanwhile and the arrays that
+    were allocated for them, as `Recording` says."""
+    global recording
+    cdef Recording mine = Recording()
+    with _one_recording:
+        recording = mine
+        try:
+            result = f(*arguments, **keywords)
+        finally:
+            recording = None
+    return result, mine.calls, mine.made
+
+
+def signature(str kernel):
+    """(number, pointers, sizes, constants) of a kernel; sizes is None where it depends on the number of axes."""
+    for i in range(TGR_KERNEL_COUNT):
+        if tgr_signature_of(i).name.decode() == kernel:
+            sizes = tgr_signature_of(i).sizes
+            return i, tgr_signature_of(i).pointers, None if sizes == TGR_PER_AXIS else sizes, tgr_signature_of(i).constants
+    raise ValueError(f"unknown kernel {kernel!r}")
+
+
+def panel_columns(int dtype):
+    """Columns of a packed panel, for dtype 0 (float32) or 1 (float64), in the instruction set in use."""
+    return active.panel[dtype]
+
+
+cdef class Replay:
+    """A list of calls, ready to be repeated any number of times in one C call, on the instruction set that was in use when it
+    was made.
+
+    calls   (kernel name, dtype 0 or 1, addresses, sizes, constants) each. The memory behind the addresses must be there, and of
+            the extents that the sizes say, at every run: whoever makes a Replay holds it."""
+    cdef const tgr_isa *isa
+    cdef tgr_call *calls
+    cdef readonly ptrdiff_t count
+    cdef object pointers, sizes, constants  # numpy arrays that own the tables
+
+    def __init__(self, list calls):
+        cdef ptrdiff_t i
+        cdef dict numbers = {}, at = {}
+        cdef list pointers = [], sizes = [], constants = []
+        self.isa = active
+        self.count = len(calls)
+        self.calls = <tgr_call *>calloc(self.count + 1, sizeof(tgr_call))
+        if self.calls == NULL:
+            raise MemoryError()
+        for i, (kernel, dtype, addresses, n, c) in enumerate(calls):
+            if kernel not in numbers:
+                numbers[kernel] = signature(kernel)
+            number, n_pointers, n_sizes, n_constants = numbers[kernel]
+            if (len(addresses), len(n), len(c)) != (n_pointers, 1 + 3 * n[0] if n_sizes is None else n_sizes, n_constants):
+                raise ValueError(f"Replay: call {i}, {kernel}, has {len(addresses)} pointers, {len(n)} sizes, {len(c)} constants")
+            if n not in at:  # most calls have the sizes of others
+                at[n] = len(sizes)
+                sizes += n
+            self.calls[i].kernel, self.calls[i].dtype = number, dtype
+            self.calls[i].p_at, self.calls[i].n_at, self.calls[i].c_at = len(pointers), at[n], len(constants)
+            pointers += addresses
+            constants += c
+        self.pointers = np.array(pointers, np.uintp)
+        self.sizes = np.array(sizes, np.intp)
+        self.constants = np.array(constants, np.float64)
+
+    def __dealloc__(self):
+        free(self.calls)
+
+    def run(self, ptrdiff_t start=0, stop=None):
+        """Repeat the calls start..stop - 1, the GIL released. Returns how many succeeded: fewer than asked for where one met an
+        index out of range, which ended the run."""
+        cdef ptrdiff_t end = self.count if stop is None else stop, done
+        cdef void *const *p = <void *const *>cnp.PyArray_DATA(self.pointers)
+        cdef const ptrdiff_t *n = <const ptrdiff_t *>cnp.PyArray_DATA(self.sizes)
+        cdef const double *c = <const double *>cnp.PyArray_DATA(self.constants)
+        if not 0 <= start <= end <= self.count:
+            raise ValueError(f"Replay: {start}..{end} lies outside the {self.count} calls")
+        with nogil:
+            done = tgr_replay(self.isa, self.calls + start, end - start, p, n, c)
+        return done
 
 
 cdef object allocator = None
@@ -204,13 +329,19 @@ def set_allocator(f):
 
 
 cdef cnp.ndarray new(tuple shape, dtype):
-    return (np.empty if allocator is None else allocator)(shape, np.dtype(dtype))
+    return noted((np.empty if allocator is None else allocator)(shape, np.dtype(dtype)))
 
 
 cdef inline cnp.ndarray empty(int ndim, cnp.npy_intp *dims, cnp.ndarray like):
     if allocator is not None:
-        return allocator(tuple([dims[i] for i in range(ndim)]), like.dtype)
-    return <cnp.ndarray>cnp.PyArray_EMPTY(ndim, dims, cnp.PyArray_TYPE(like), 0)
+        return noted(allocator(tuple([dims[i] for i in range(ndim)]), like.dtype))
+    return noted(<cnp.ndarray>cnp.PyArray_EMPTY(ndim, dims, cnp.PyArray_TYPE(like), 0))
+
+
+cdef inline cnp.ndarray noted(cnp.ndarray y):
+    if recording is not None and recording.thread == PyThread_get_thread_ident():
+        recording.made.append(y)
+    return y
 
 
 cdef inline cnp.ndarray empty_like(cnp.ndarray x):
@@ -221,13 +352,13 @@ cdef int element_strides(cnp.ndarray x, ptrdiff_t *strides, int kernel) except -
     cdef int i
     cdef cnp.npy_intp size = cnp.PyArray_ITEMSIZE(x)
     if not cnp.PyArray_ISBEHAVED_RO(x):
-        raise ValueError(f"{tgr_kernel_name(kernel).decode()}: array is unaligned or not in native byte order")
+        raise ValueError(f"{name_of(kernel)}: array is unaligned or not in native byte order")
     for i in range(cnp.PyArray_NDIM(x)):
         if cnp.PyArray_DIMS(x)[i] <= 1:  # never used, and numpy may report anything
             strides[i] = 0
             continue
         if cnp.PyArray_STRIDES(x)[i] % size:
-            raise ValueError(f"{tgr_kernel_name(kernel).decode()}: stride of axis {i} is not a multiple of the item size")
+            raise ValueError(f"{name_of(kernel)}: stride of axis {i} is not a multiple of the item size")
         strides[i] = cnp.PyArray_STRIDES(x)[i] // size
     return 0
 
@@ -273,7 +404,7 @@ cdef int strided(int kernel, cnp.ndarray y, cnp.ndarray x) except -1:
     cdef void *p[2]
     cdef int dtype = same_dtype(y, x, kernel)
     if not cnp.PyArray_SAMESHAPE(x, y):
-        raise ValueError(f"{tgr_kernel_name(kernel).decode()}: shapes {shape_of(y)} and {shape_of(x)} differ")
+        raise ValueError(f"{name_of(kernel)}: shapes {shape_of(y)} and {shape_of(x)} differ")
     if is_plain(x) and is_plain(y):
         n[0], n[1], n[2], n[3] = 1, cnp.PyArray_SIZE(x), 1, 1
     else:
@@ -357,7 +488,7 @@ cdef cnp.ndarray binary(int kernel, cnp.ndarray a, cnp.ndarray b):
             da = 1 if i < nd - na else cnp.PyArray_DIMS(a)[i - nd + na]
             db = 1 if i < nd - nb else cnp.PyArray_DIMS(b)[i - nd + nb]
             if da != db and da != 1 and db != 1:
-                raise ValueError(f"{tgr_kernel_name(kernel).decode()}: shapes {shape_of(a)} and {shape_of(b)} do not broadcast")
+                raise ValueError(f"{name_of(kernel)}: shapes {shape_of(a)} and {shape_of(b)} do not broadcast")
             dims[i] = db if da == 1 else da
         y = empty(nd, dims, a)
         collapse(nd, dims, sa, sb, n)
@@ -581,7 +712,12 @@ cdef ptrdiff_t row_size(cnp.ndarray x) noexcept:
 cdef cnp.ndarray as_index(cnp.ndarray index, str name):
     if cnp.PyArray_TYPE(index) != cnp.NPY_INT64:
         raise TypeError(f"{name}: expected int64 indices, got {index.dtype}")
-    return index if is_plain(index) else np.array(index, order="C")
+    return index if is_plain(index) else noted(np.array(index, order="C"))
+
+
+def integers(x):
+    """A new C-contiguous int64 array with the values of x, integers of any dtype."""
+    return np.array(x, np.int64, order="C")
 
 
 # ---- matrix product ------------------------------------------------------------------------------------------------
@@ -596,7 +732,7 @@ cdef int activation_of(name, int kernel) except -1:
     try:
         return _ACTIVATIONS[name]
     except (KeyError, TypeError):
-        raise ValueError(f"{tgr_kernel_name(kernel).decode()}: unknown activation {name!r}; "
+        raise ValueError(f"{name_of(kernel)}: unknown activation {name!r}; "
                          f"expected one of {', '.join(_ACTIVATIONS)}") from None
 
 
@@ -614,14 +750,15 @@ cdef int matrix_strides(cnp.ndarray x, ptrdiff_t *rs, ptrdiff_t *cs, int kernel)
 
 
 cdef cnp.ndarray product(cnp.ndarray y, cnp.ndarray dy, cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias, cnp.ndarray packed,
-                         ptrdiff_t *n, int dtype):
+                         cnp.ndarray base, ptrdiff_t *n, int dtype):
     """Runs the kernel; sizes and strides in n as its comment says."""
-    cdef void *p[6]
+    cdef void *p[7]
     p[0], p[2] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(a)
     p[1] = NULL if dy is None else cnp.PyArray_DATA(dy)
     p[3] = NULL if b is None else cnp.PyArray_DATA(b)
     p[4] = NULL if bias is None else cnp.PyArray_DATA(bias)
     p[5] = NULL if packed is None else cnp.PyArray_DATA(packed)
+    p[6] = NULL if base is None else cnp.PyArray_DATA(base)
     run(TGR_K_matmul, dtype, p, n, NULL, n[0] * n[1] * n[2] * (n[3] + 1))
     return y
 
@@ -708,7 +845,7 @@ cdef object rows_product(cnp.ndarray x, w, bint transposed, cnp.ndarray bias, in
     y = empty(nd, dims, x)
     if derivative:
         dy = empty(nd, dims, x)
-    product(y, dy, x, plain, bias, packed, n, dtype)
+    product(y, dy, x, plain, bias, packed, None, n, dtype)
     return (y, dy) if derivative else y
 
 
@@ -763,7 +900,7 @@ def matmul(cnp.ndarray a not None, b not None):
     matrix_strides(a, &n[5], &n[6], TGR_K_matmul)
     matrix_strides(right, &n[8], &n[9], TGR_K_matmul)
     y = empty(nd, dims, a)
-    return product(y, None, a, right, None, None, n, dtype)
+    return product(y, None, a, right, None, None, None, n, dtype)
 
 
 def matmul_add(cnp.ndarray y not None, cnp.ndarray a not None, cnp.ndarray b not None):
@@ -779,10 +916,10 @@ def matmul_add(cnp.ndarray y not None, cnp.ndarray a not None, cnp.ndarray b not
     if np.may_share_memory(y, a) or np.may_share_memory(y, b):
         raise ValueError("matmul_add: the output may not share memory with an operand")
     n[0], n[1], n[2], n[3] = 1, cnp.PyArray_DIMS(a)[0], cnp.PyArray_DIMS(b)[1], cnp.PyArray_DIMS(a)[1]
-    n[4], n[7], n[10], n[11] = 0, 0, 1, TGR_IDENTITY
+    n[4], n[7], n[10], n[11] = 0, 0, n[2], TGR_IDENTITY
     matrix_strides(a, &n[5], &n[6], TGR_K_matmul)
     matrix_strides(b, &n[8], &n[9], TGR_K_matmul)
-    return product(y, None, a, b, None, None, n, dtype)
+    return product(y, None, a, b, None, None, y, n, dtype)
 
 
 def linear(cnp.ndarray x not None, w not None, cnp.ndarray b=None):
@@ -841,7 +978,7 @@ def rnn_cell(cnp.ndarray x_ not None, cnp.ndarray h not None, cnp.ndarray w_ih, 
     cdef int dtype = dtype_of(x_, TGR_K_rnn_cell)
     cdef ptrdiff_t n[12]
     cdef cnp.npy_intp dims[2]
-    cdef void *p[8]
+    cdef void *p[9]
     if w_ih is None:
         x = contiguous(x_, TGR_K_rnn_cell)
     cell_sizes(x, h, w_ih, w_hh, n, "rnn_cell")
@@ -854,6 +991,7 @@ def rnn_cell(cnp.ndarray x_ not None, cnp.ndarray h not None, cnp.ndarray w_ih, 
     p[3] = NULL if w_ih is None else cnp.PyArray_DATA(w_ih)
     p[4] = NULL if b1 is None else cnp.PyArray_DATA(b1)
     p[7] = NULL if b2 is None else cnp.PyArray_DATA(b2)
+    p[8] = NULL
     run(TGR_K_rnn_cell, dtype, p, n, NULL, n[0] * n[2] * (n[2] + n[1]))
     return y, dy
 
@@ -986,15 +1124,23 @@ def sum_to(cnp.ndarray g not None, tuple shape):
     return reduce(TGR_K_sum, g, tuple(axes), True, "sum_to").reshape(shape)
 
 
-def sum_of_squares(cnp.ndarray x_ not None):
-    """Sum of x ** 2 as a Python float, accumulated in double precision."""
-    cdef cnp.ndarray x = contiguous(x_, TGR_K_sum_of_squares)
-    cdef double total
+def add_sum_of_squares(cnp.ndarray total not None, cnp.ndarray x_ not None):
+    """total += the sum of x ** 2, in place; total is float64 (), x float32 or float64; returns total."""
+    cdef cnp.ndarray x = contiguous(x_, TGR_K_add_sum_of_squares)
     cdef void *p[2]
     cdef ptrdiff_t n = cnp.PyArray_SIZE(x)
-    p[0], p[1] = &total, cnp.PyArray_DATA(x)
-    run(TGR_K_sum_of_squares, dtype_of(x, TGR_K_sum_of_squares), p, &n, NULL, n)
+    check_doubles("add_sum_of_squares", "the total", total, 0, 1, True)
+    p[0], p[1] = cnp.PyArray_DATA(total), cnp.PyArray_DATA(x)
+    run(TGR_K_add_sum_of_squares, dtype_of(x, TGR_K_add_sum_of_squares), p, &n, NULL, n)
     return total
+
+
+cdef int check_doubles(str name, str what, cnp.ndarray x, int ndim, ptrdiff_t size, bint written) except -1:
+    if (cnp.PyArray_TYPE(x) != cnp.NPY_DOUBLE or cnp.PyArray_NDIM(x) != ndim or cnp.PyArray_SIZE(x) != size or not is_plain(x)
+            or (written and not cnp.PyArray_ISWRITEABLE(x))):
+        raise ValueError(f"{name}: {what} must be {'a writeable ' if written else ''}float64 of {size} entries, "
+                         f"got {x.dtype} {shape_of(x)}")
+    return 0
 
 
 # ---- losses --------------------------------------------------------------------------------------------------------
@@ -1073,41 +1219,44 @@ cdef int check_update(str name, cnp.ndarray w, list others) except -1:
     return 0
 
 
-def scale_in_place(cnp.ndarray x not None, double factor):
-    """x *= factor in place, x contiguous; returns x."""
-    check_update("scale_in_place", x, [x])
-    if not cnp.PyArray_ISWRITEABLE(x):
-        raise ValueError("scale_in_place: the array is read-only")
+def clip_to_norm(cnp.ndarray x not None, cnp.ndarray total not None, double max_norm):
+    """x *= max_norm / (sqrt(total) + 1e-6) in place, where that is below 1 and total, float64 (), finite; x contiguous; returns x."""
     cdef void *p[2]
     cdef ptrdiff_t n = cnp.PyArray_SIZE(x)
-    p[0] = p[1] = cnp.PyArray_DATA(x)
-    run(TGR_K_scale, dtype_of(x, TGR_K_scale), p, &n, &factor, n)
+    check_update("clip_to_norm", x, [x])
+    if not cnp.PyArray_ISWRITEABLE(x):
+        raise ValueError("clip_to_norm: the array is read-only")
+    check_doubles("clip_to_norm", "the total", total, 0, 1, False)
+    p[0], p[1] = cnp.PyArray_DATA(x), cnp.PyArray_DATA(total)
+    run(TGR_K_clip_to_norm, dtype_of(x, TGR_K_clip_to_norm), p, &n, &max_norm, n)
     return x
 
 
-def sgd(cnp.ndarray w not None, velocity, cnp.ndarray g_ not None, double rate, double momentum):
-    """velocity = momentum velocity + g; w -= rate velocity, in place; velocity None means plain w -= rate g."""
+def sgd(cnp.ndarray w not None, velocity, cnp.ndarray g_ not None, cnp.ndarray settings not None):
+    """velocity = momentum velocity + g; w -= rate velocity, in place; velocity None means plain w -= rate g. settings is float64
+    (2,): rate and momentum."""
     cdef cnp.ndarray g = contiguous(g_, TGR_K_sgd)
     check_update("sgd", w, [g] if velocity is None else [velocity, g])
-    cdef void *p[3]
-    cdef double c[2]
+    check_doubles("sgd", "settings", settings, 1, 2, False)
+    cdef void *p[4]
     cdef ptrdiff_t n = cnp.PyArray_SIZE(w)
-    p[0], p[2] = cnp.PyArray_DATA(w), cnp.PyArray_DATA(g)
+    p[0], p[2], p[3] = cnp.PyArray_DATA(w), cnp.PyArray_DATA(g), cnp.PyArray_DATA(settings)
     p[1] = NULL if velocity is None else cnp.PyArray_DATA(<cnp.ndarray>velocity)
-    c[0], c[1] = rate, momentum
-    run(TGR_K_sgd, dtype_of(w, TGR_K_sgd), p, &n, c, n)
+    run(TGR_K_sgd, dtype_of(w, TGR_K_sgd), p, &n, NULL, n)
     return w
 
 
-def adam(cnp.ndarray w not None, cnp.ndarray m not None, cnp.ndarray v not None, cnp.ndarray g_ not None,
-         double step, double beta1, double beta2, double eps, double root):
-    """One Adam update in place: m, v are moving averages of g and g ** 2, w -= step m / (sqrt(v) / root + eps)."""
+def adam(cnp.ndarray w not None, cnp.ndarray m not None, cnp.ndarray v not None, cnp.ndarray t not None, cnp.ndarray g_ not None,
+         cnp.ndarray settings not None):
+    """One Adam update in place: t += 1; m, v are moving averages of g and g ** 2; w -= rate m' / (sqrt(v') + eps), m' and v' being
+    m / (1 - b1 ** t) and v / (1 - b2 ** t). t is float64 (), settings float64 (4,): rate, b1, b2, eps."""
     cdef cnp.ndarray g = contiguous(g_, TGR_K_adam)
     check_update("adam", w, [m, v, g])
-    cdef void *p[4]
-    cdef double c[5]
+    check_doubles("adam", "the count of steps", t, 0, 1, True)
+    check_doubles("adam", "settings", settings, 1, 4, False)
+    cdef void *p[6]
     cdef ptrdiff_t n = cnp.PyArray_SIZE(w)
-    p[0], p[1], p[2], p[3] = cnp.PyArray_DATA(w), cnp.PyArray_DATA(m), cnp.PyArray_DATA(v), cnp.PyArray_DATA(g)
-    c[0], c[1], c[2], c[3], c[4] = step, beta1, beta2, eps, root
-    run(TGR_K_adam, dtype_of(w, TGR_K_adam), p, &n, c, n)
+    p[0], p[1], p[2] = cnp.PyArray_DATA(w), cnp.PyArray_DATA(m), cnp.PyArray_DATA(v)
+    p[3], p[4], p[5] = cnp.PyArray_DATA(t), cnp.PyArray_DATA(g), cnp.PyArray_DATA(settings)
+    run(TGR_K_adam, dtype_of(w, TGR_K_adam), p, &n, NULL, n)
     return w

@@ -163,6 +163,10 @@ def take_add(x, index, g):
     return x
 
 
+def integers(x):
+    return np.array(x, np.int64, order="C")
+
+
 def _check_index(name, x, index):
     if index.dtype != np.int64:
         raise TypeError(f"{name}: expected int64 indices, got {index.dtype}")
@@ -305,9 +309,16 @@ def sum_to(g, shape):
     return np.sum(g, axis=axes, keepdims=True).reshape(shape) if axes else g
 
 
-def sum_of_squares(x):
-    _checked("sum_of_squares", x)
-    return float(np.sum(np.square(x, dtype=np.float64)))
+def add_sum_of_squares(total, x):
+    _checked("add_sum_of_squares", x)
+    _doubles("add_sum_of_squares", "the total", total, ())
+    total += np.sum(np.square(x, dtype=np.float64))
+    return total
+
+
+def _doubles(name, what, x, shape):
+    if x.dtype != np.float64 or x.shape != shape:
+        raise ValueError(f"{name}: {what} must be float64 {shape}, got {x.dtype} {x.shape}")
 
 
 def softmax(x, axis):
@@ -348,24 +359,34 @@ def cross_entropy_vjp(g, log_probability, target):
     return g[:, None] * residual
 
 
-def scale_in_place(x, factor):
-    x *= x.dtype.type(factor)
+def clip_to_norm(x, total, max_norm):
+    _doubles("clip_to_norm", "the total", total, ())
+    norm = np.sqrt(total)
+    factor = max_norm / (norm + 1e-6)
+    if np.isfinite(norm) and factor < 1:
+        x *= x.dtype.type(factor)
     return x
 
 
-def sgd(w, velocity, g, rate, momentum):
-    real = w.dtype.type
+def sgd(w, velocity, g, settings):
+    _doubles("sgd", "settings", settings, (2,))
+    rate, momentum = settings.astype(w.dtype)
     if velocity is None:
-        w -= real(rate) * g
+        w -= rate * g
     else:
-        velocity *= real(momentum)
+        velocity *= momentum
         velocity += g
-        w -= real(rate) * velocity
+        w -= rate * velocity
     return w
 
 
-def adam(w, m, v, g, step, beta1, beta2, eps, root):
+def adam(w, m, v, t, g, settings):
+    _doubles("adam", "the count of steps", t, ())
+    _doubles("adam", "settings", settings, (4,))
     real = w.dtype.type
+    rate, beta1, beta2, eps = settings
+    t += 1
+    step, root = rate / (1 - beta1**t), (1 - beta2**t) ** 0.5
     m *= real(beta1)
     m += real(1 - beta1) * g
     v *= real(beta2)

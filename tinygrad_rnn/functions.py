@@ -10,7 +10,7 @@ import numpy as np
 from . import ops
 from .ops import ShapeError
 from .ops.op import normal_axis
-from .tape import record
+from .tape import current_backend, record
 from .tensor import Tensor, as_axis, as_tensor, lift
 
 Reduction = Literal["mean", "sum", "none"]
@@ -214,7 +214,7 @@ def _integers(name: str, x: Any) -> np.ndarray:
     array = np.asarray(x)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"{name}: expected integers, got {array.dtype}")
-    return np.array(array, np.int64, order="C")  # a copy: the backward pass needs what the forward pass saw
+    return current_backend().integers(array)  # a copy: the backward pass needs what the forward pass saw
 
 
 __all__ = [

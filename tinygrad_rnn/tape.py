@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterable
 from heapq import heappop, heappush
 from operator import index as as_int
 from typing import Any, NamedTuple
@@ -263,10 +264,36 @@ def backward(root: Node, cotangent: np.ndarray | None = None, retain_graph: bool
     for i, leaf in nodes.items():
         g = cotangents[i]
         # a leaf owns its gradient: the array of the walk may be shared with other nodes, or be a view
-        leaf.grad = k.copy(g) if leaf.grad is None else k.add(leaf.grad, g)
+        if leaf.grad is None:
+            leaf.grad = k.copy(g)
+        else:
+            k.accumulate(leaf.grad, g)
     if tape is not None:
+        tape.root, tape.cotangents = root, cotangents
         for node in tape.nodes:
             node.grad = cotangents.get(node.index)
+
+
+def forget_gradients(leaves: Iterable[Node]) -> None:
+    """Set `.grad` of the leaves to None, so that the next backward pass starts their sums anew."""
+    forgotten = getattr(_local.context.backend, "forgotten", None)  # a capture has to know
+    for leaf in leaves:
+        leaf.grad = None
+        if forgotten is not None:
+            forgotten.add(leaf)
+
+
+def refuse_in_capture(what: str, node: Node) -> None:
+    """Raise where a capture is running and `node` is a value of it: what Python does with the number would not be repeated."""
+    if getattr(_local.context.backend, "forgotten", None) is not None and (node.op is not None or node.requires_grad):
+        raise CaptureError(
+            f"{what} inside a compiled function: its later calls repeat the kernels of this one, not the Python that would see "
+            "the number. Return the tensor and look at it outside, or leave this function uncompiled"
+        )
+
+
+class CaptureError(RuntimeError):
+    """A compiled function does what cannot be repeated without Python."""
 
 
 def checked_seed(root: Node, cotangent: Any) -> np.ndarray:
@@ -290,10 +317,14 @@ def checked_seed(root: Node, cotangent: Any) -> np.ndarray:
 class Tape:
     """`with Tape() as tape:` keeps every node recorded inside, in order, whether a gradient is wanted or not.
 
-    A backward pass inside leaves the graph whole and every node's `.grad` set. Tapes nest: the inner one records."""
+    A backward pass inside leaves the graph whole and every node's `.grad` set. Tapes nest: the inner one records.
+
+    root, cotangents   where the last backward pass inside started, and the cotangents of all it met, by node index"""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
+        self.root: Node | None = None
+        self.cotangents: dict[int, np.ndarray] = {}
         self._outer: list[Tape | None] = []
 
     def __enter__(self) -> Tape:
@@ -355,12 +386,13 @@ def no_grad() -> grad_mode:
 
 
 class use_backend:
-    """`with use_backend("reference"):` runs every op, forward and backward, on the kernel backend of that name."""
+    """`with use_backend("reference"):` runs every op, forward and backward, on the kernel backend of that name, or on the one
+    given."""
 
-    def __init__(self, name: str) -> None:
-        if name not in BACKENDS:
-            raise ValueError(f"unknown backend {name!r}; expected one of {', '.join(BACKENDS)}")
-        self._backend = BACKENDS[name]
+    def __init__(self, backend: Any) -> None:
+        if isinstance(backend, str) and backend not in BACKENDS:
+            raise ValueError(f"unknown backend {backend!r}; expected one of {', '.join(BACKENDS)}")
+        self._backend = BACKENDS[backend] if isinstance(backend, str) else backend
         self._outer: list[Any] = []
 
     def __enter__(self) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numbers
+import operator
 from collections.abc import Callable, Iterator
-from operator import index as as_int
 from typing import Any
 
 import numpy as np
 
 from . import ops
 from .ops import ShapeError
-from .tape import Node, backward, record
+from .tape import Node, backward, forget_gradients, record, refuse_in_capture
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -62,6 +62,7 @@ class Tensor(Node):
         """The only value as a Python float; raises ValueError for any other size."""
         if self.value.size != 1:
             raise ValueError(f"item: expected exactly one value, this tensor has shape {self.shape}")
+        refuse_in_capture("item() or float()", self)
         return self.value.item()
 
     def detach(self) -> Tensor:
@@ -85,6 +86,7 @@ class Tensor(Node):
     def __bool__(self) -> bool:
         if self.value.size != 1:
             raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous")
+        refuse_in_capture("the truth of a tensor", self)
         return bool(self.value)
 
     def __repr__(self) -> str:
@@ -104,7 +106,7 @@ class Tensor(Node):
 
     def zero_grad(self) -> None:
         """Forget `.grad`."""
-        self.grad = None
+        forget_gradients([self])
 
     # ---- operators
 
@@ -168,22 +170,22 @@ class Tensor(Node):
     # ---- comparisons: numpy arrays of booleans, which nothing is recorded of
 
     def __eq__(self, other: Any) -> Any:
-        return self.value == np.asarray(other)
+        return _compared(operator.eq, self, other)
 
     def __ne__(self, other: Any) -> Any:
-        return self.value != np.asarray(other)
+        return _compared(operator.ne, self, other)
 
     def __lt__(self, other: Any) -> Any:
-        return self.value < np.asarray(other)
+        return _compared(operator.lt, self, other)
 
     def __le__(self, other: Any) -> Any:
-        return self.value <= np.asarray(other)
+        return _compared(operator.le, self, other)
 
     def __gt__(self, other: Any) -> Any:
-        return self.value > np.asarray(other)
+        return _compared(operator.gt, self, other)
 
     def __ge__(self, other: Any) -> Any:
-        return self.value >= np.asarray(other)
+        return _compared(operator.ge, self, other)
 
     __hash__ = object.__hash__
 
@@ -220,15 +222,15 @@ class Tensor(Node):
     def reshape(self, *shape: Any) -> Tensor:
         """Another shape of the same size; one entry may be -1."""
         sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-        return record(Tensor, ops.reshape, (self,), {"shape": _resolved(self.shape, tuple(map(as_int, sizes)))})
+        return record(Tensor, ops.reshape, (self,), {"shape": _resolved(self.shape, tuple(map(operator.index, sizes)))})
 
     def transpose(self, *axes: Any) -> Tensor:
         """Permuted axes; reversed when none are given."""
         order = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
         order = tuple(range(self.ndim))[::-1] if not order or order == (None,) else order
-        if any(not -self.ndim <= as_int(a) < self.ndim for a in order):
+        if any(not -self.ndim <= operator.index(a) < self.ndim for a in order):
             raise ShapeError(f"transpose: axes {tuple(order)} do not fit shape {self.shape}")
-        return record(Tensor, ops.transpose, (self,), {"axes": tuple(as_int(a) % self.ndim for a in order)})
+        return record(Tensor, ops.transpose, (self,), {"axes": tuple(operator.index(a) % self.ndim for a in order)})
 
     # ---- numpy's protocols
 
@@ -274,6 +276,11 @@ def _binary(op: ops.Op, x: Tensor, other: Any, swapped: bool = False) -> Tensor:
             return NotImplemented
         other = lift(other, x)
     return record(Tensor, op, (other, x) if swapped else (x, other))
+
+
+def _compared(compare: Callable, x: Tensor, other: Any) -> Any:
+    refuse_in_capture("comparing a tensor", x)
+    return compare(x.value, np.asarray(other))
 
 
 def as_tensor(x: Any) -> Tensor:

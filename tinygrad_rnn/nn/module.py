@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..tape import forget_gradients
 from ..tensor import Tensor
 
 
@@ -79,8 +80,7 @@ class Module:
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
-        for p in self.parameters():
-            p.grad = None
+        forget_gradients(self.parameters())
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters by dotted name."""

@@ -1,0 +1,249 @@
+"""What a program consists of: calls of kernels on places in buffers, and what each call reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from ..backends import native
+
+ITEM_SIZES = (4, 8)  # of dtype 0, float32, and 1, float64
+
+
+class Buffer:
+    """A piece of memory.
+
+    size    in bytes
+    array   what owns the memory, where it exists apart from the program (parameters, states of optimizers, inputs,
+            constants); None where the program is to allocate it
+    home    the (buffer, offset) that it has become a part of; None while it stands alone"""
+
+    __slots__ = ("array", "home", "size")
+
+    def __init__(self, size: int, array: np.ndarray | None = None) -> None:
+        self.size, self.array = size, array
+        self.home: Place | None = None
+
+    def __repr__(self) -> str:
+        return f"<{'outside ' if self.array is not None else ''}buffer of {self.size} bytes>"
+
+
+class Place(NamedTuple):
+    """Where an operand begins: `offset` bytes into `buffer`."""
+
+    buffer: Buffer
+    offset: int
+
+    def settled(self) -> Place:
+        """The same place in the buffer that this one has become a part of."""
+        buffer, offset = self
+        while buffer.home is not None:
+            buffer, offset = buffer.home[0], buffer.home[1] + offset
+        return self if buffer is self[0] else Place(buffer, offset)
+
+
+class Region(NamedTuple):
+    """What a call touches from a place on: an array of `shape`, `strides` in elements of `item` bytes."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    item: int
+    reads: bool
+    writes: bool
+
+    @property
+    def low(self) -> int:
+        """First byte touched, relative to the place."""
+        return sum(min(0, s * (d - 1)) for d, s in zip(self.shape, self.strides, strict=True)) * self.item
+
+    @property
+    def high(self) -> int:
+        """The byte after the last one touched; `low` where the region is empty."""
+        if 0 in self.shape:
+            return self.low
+        return (sum(max(0, s * (d - 1)) for d, s in zip(self.shape, self.strides, strict=True)) + 1) * self.item
+
+    @property
+    def size(self) -> int:
+        """Bytes of as many elements as it has, stored without gaps."""
+        return prod(self.shape) * self.item
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the elements lie in order and without gaps."""
+        step = 1
+        for d, s in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if d != 1 and s != step:
+                return False
+            step *= d
+        return True
+
+
+class Instruction:
+    """One call of a kernel.
+
+    kernel   its name
+    dtype    0 for float32, 1 for float64
+    places   one for each pointer; None for NULL
+    n, c     its sizes and constants, as its comment in csrc/ says"""
+
+    __slots__ = ("c", "dtype", "kernel", "n", "places")
+
+    def __init__(
+        self, kernel: str, dtype: int, places: tuple[Place | None, ...], n: tuple[int, ...], c: tuple[float, ...] = ()
+    ) -> None:
+        self.kernel, self.dtype, self.places, self.n, self.c = kernel, dtype, places, n, c
+
+    def copy(self) -> Instruction:
+        return Instruction(self.kernel, self.dtype, self.places, self.n, self.c)
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """What is touched from each of `places` on."""
+        return regions(self.kernel, self.dtype, self.n)
+
+    def reads(self) -> Iterator[Place]:
+        """The places that are read."""
+        return (p for p, r in zip(self.places, self.regions, strict=True) if p is not None and r.reads)
+
+    def writes(self) -> Iterator[Place]:
+        """The places that are written."""
+        return (p for p, r in zip(self.places, self.regions, strict=True) if p is not None and r.writes)
+
+    def __repr__(self) -> str:
+        return f"<{self.kernel} {self.n}>"
+
+
+# ---- what each kernel touches: for its pointers, in order, (mode, shape, strides), where mode is "w" for written, "r" for read,
+# "rw" for both; strides None means contiguous, and a fourth entry the size of an element where it is not that of the dtype
+
+_Spec = tuple
+
+
+def _flat(*modes: str) -> Callable[..., list[_Spec]]:
+    """Pointers to n[0] contiguous elements each."""
+    return lambda n, dtype: [(mode, (n[0],), None) for mode in modes]
+
+
+def _strided(*modes: str) -> Callable[..., list[_Spec]]:
+    """Pointers to arrays of n[0] axes; the last two have strides of their own, what comes before is contiguous."""
+
+    def specs(n: tuple[int, ...], dtype: int) -> list[_Spec]:
+        axes = n[0]
+        dims, first, second = n[1 : 1 + axes], n[1 + axes : 1 + 2 * axes], n[1 + 2 * axes :]
+        strides = [None] * (len(modes) - 2) + [first, second]
+        return [(mode, dims, s) for mode, s in zip(modes, strides, strict=True)]
+
+    return specs
+
+
+def _matmul(n: tuple[int, ...], dtype: int) -> list[_Spec]:
+    batch, rows, columns, k = n[:4]
+    panel = native.panel_columns(dtype)
+    whole = (batch, rows, columns)
+    return [
+        ("w", whole, None),
+        ("w", whole, None),
+        ("r", (batch, rows, k), n[4:7]),
+        ("r", (batch, k, columns), n[7:10]),
+        ("r", (columns,), None),
+        ("r", (-(-columns // panel) * panel * k,), None),
+        ("r", (rows, columns), (n[10], 1)),
+    ]
+
+
+def _pack(n: tuple[int, ...], dtype: int) -> list[_Spec]:
+    panel = native.panel_columns(dtype)
+    return [("w", (-(-n[1] // panel) * panel * n[0],), None), ("r", n[:2], n[2:])]
+
+
+def _rnn_cell(n: tuple[int, ...], dtype: int) -> list[_Spec]:
+    batch, features, hidden = n[:3]
+    panel = native.panel_columns(dtype)
+    state = (batch, hidden)
+    return [
+        ("w", state, None),
+        ("w", state, None),
+        # without strides for weight_ih, x is the input projection
+        ("r", (batch, features) if n[6:8] != (0, 0) else state, n[4:6]),
+        ("r", (hidden, features), n[6:8]),
+        ("r", (hidden,), None),
+        ("r", state, n[8:10]),
+        ("r", (hidden, hidden), n[10:12]),
+        ("r", (hidden,), None),
+        ("r", (-(-hidden // panel) * panel * hidden,), None),
+    ]
+
+
+def _rnn_cell_vjp(n: tuple[int, ...], dtype: int) -> list[_Spec]:
+    batch, features, hidden = n[:3]
+    state, inputs = (batch, hidden), ((batch, features) if n[6:8] != (0, 0) else (batch, hidden))
+    outputs = [state, (batch, features), (hidden, features), state, (hidden, hidden), (hidden,)]
+    return [("w", shape, None) for shape in outputs] + [
+        ("r", state, None),
+        ("r", state, None),
+        ("r", inputs, n[4:6]),
+        ("r", (hidden, features), n[6:8]),
+        ("r", state, n[8:10]),
+        ("r", (hidden, hidden), n[10:12]),
+    ]
+
+
+def _reduction(n: tuple[int, ...], dtype: int) -> list[_Spec]:
+    return [("w", (n[0], n[2]), None), ("r", n, None)]
+
+
+def _along_axis(n: tuple[int, ...], dtype: int) -> list[_Spec]:
+    return [("w", n, None), ("r", n, None)]
+
+
+_SPECS: dict[str, Callable[..., list[_Spec]]] = {
+    **dict.fromkeys(("neg", "exp", "log", "sqrt", "relu", "scale"), _flat("w", "r")),
+    **dict.fromkeys(("tanh", "sigmoid"), _flat("w", "w", "r")),
+    "relu_vjp": _flat("w", "r", "r"),
+    "fill": _flat("w"),
+    **dict.fromkeys(("add", "sub", "mul", "div", "pow", "pow_dbase", "pow_dexponent", "equal"), _strided("w", "r", "r")),
+    "copy": _strided("w", "r"),
+    "accumulate": _strided("rw", "r"),
+    "matmul": _matmul,
+    "pack": _pack,
+    "rnn_cell": _rnn_cell,
+    "rnn_cell_vjp": _rnn_cell_vjp,
+    **dict.fromkeys(("sum", "max", "logsumexp"), _reduction),
+    **dict.fromkeys(("softmax", "log_softmax"), _along_axis),
+    "nll": lambda n, dtype: [("w", n[:1], None), ("r", n, None), ("r", n[:1], None, 8)],
+    "cross_entropy_vjp": lambda n, dtype: [("w", n, None), ("r", n[:1], None), ("r", n, None), ("r", n[:1], None, 8)],
+    "take": lambda n, dtype: [("w", (n[0], n[2]), None), ("r", n[1:], None), ("r", n[:1], None, 8)],
+    "take_add": lambda n, dtype: [("rw", n[1:], None), ("r", (n[0], n[2]), None), ("r", n[:1], None, 8)],
+    "add_sum_of_squares": lambda n, dtype: [("rw", (), None, 8), ("r", n, None)],
+    "clip_to_norm": lambda n, dtype: [("rw", n, None), ("r", (), None, 8)],
+    "sgd": lambda n, dtype: [("rw", n, None), ("rw", n, None), ("r", n, None), ("r", (2,), None, 8)],
+    "adam": lambda n, dtype: [
+        *[("rw", n, None)] * 3,
+        ("rw", (), None, 8),
+        ("r", n, None),
+        ("r", (4,), None, 8),
+    ],
+}
+
+
+def _contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for d in reversed(shape):
+        strides.append(step)
+        step *= d
+    return tuple(reversed(strides))
+
+
+@lru_cache(maxsize=1 << 16)
+def regions(kernel: str, dtype: int, n: tuple[int, ...]) -> tuple[Region, ...]:
+    """What a call of `kernel` with sizes `n` touches from each of its pointers on."""
+    out = []
+    for mode, shape, strides, *item in _SPECS[kernel](n, dtype):
+        strides = _contiguous_strides(shape) if strides is None else strides
+        out.append(Region(shape, strides, item[0] if item else ITEM_SIZES[dtype], "r" in mode, "w" in mode))
+    return tuple(out)
