@@ -16,6 +16,7 @@ static void FN(matmul_some)(const void *context, int part, int parts)
         FN(product) product = {
             .m = rows, .n = columns, .y = y, .dy = dy ? dy + i * rows * columns : NULL, .ldy = columns,
             .base = call->p[6], .ldbase = n[10], .bias = call->p[4], .activation = (tgr_activation)n[11],
+            .scaled = call->p[7], .times = call->p[8],
             .count = 1, .terms = {{n[3], a, b, call->p[5]}},
         };
         if (columns == 1 && !product.bias && !product.terms[0].packed && (!product.base || n[10] == 1)) { /* y^T = b^T a^T, which has one row */
@@ -28,7 +29,8 @@ static void FN(matmul_some)(const void *context, int part, int parts)
 
 /* y(batch, m, n) = f([base(m, n) +] a(batch, m, k) b(batch, k, n) [+ bias(n)]), dy(batch, m, n) = f' of the same; y and dy
  * contiguous; the rows of base, which may be y and is for a batch of one only, have unit column stride.
- * p = {y, dy or NULL, a, b, bias or NULL, packed b or NULL, base or NULL}; `packed` stands for b in every product of the batch.
+ * scaled(m, n) = y times, contiguous too, for a batch of one only.
+ * p = {y, dy or NULL, a, b, bias or NULL, packed b or NULL, base or NULL, scaled or NULL, times or NULL}; `packed` stands for b in every product of the batch.
  * n = {batch, m, n, k, a_batch_stride, a_row_stride, a_column_stride, b_batch_stride, b_row_stride, b_column_stride,
  *      base_row_stride, activation} */
 TGR_KERNEL(matmul)

@@ -95,12 +95,14 @@ TGR_KERNEL(fill)
     { \
         const ptrdiff_t nd = n[0], *dims = n + 1, *sa = dims + nd, *sb = sa + nd; \
         const ptrdiff_t inner = dims[nd - 1], ia = sa[nd - 1], ib = sb[nd - 1]; \
-        ptrdiff_t at[TGR_MAX_DIMS] = {0}; \
+        ptrdiff_t at[TGR_MAX_DIMS]; \
         real *restrict y = p[0]; \
         const real *pa = p[1], *pb = p[2]; \
         (void)c; \
-        for (ptrdiff_t i = 0; i < nd; i++) \
+        for (ptrdiff_t i = 0; i < nd; i++) { \
             if (dims[i] == 0) return TGR_OK; \
+            at[i] = 0; /* no more of it: clearing all would cost as much as a small kernel */ \
+        } \
         for (;;) { \
             if (ia == 1 && ib == 1) \
                 for (ptrdiff_t i = 0; i < inner; i++) { \

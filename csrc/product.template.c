@@ -16,6 +16,8 @@ typedef struct {
 typedef struct {
     ptrdiff_t m, n;
     real *y, *dy; /* dy, where not NULL, receives activation'; rows of both are ldy apart */
+    real *scaled; /* where not NULL, receives y times `times`; rows of both are ldy apart */
+    const real *times;
     ptrdiff_t ldy;
     const real *base; /* NULL is 0, y means y += ...; rows are ldbase apart */
     ptrdiff_t ldbase;
@@ -49,13 +51,18 @@ INLINE int FN(bias_row)(const FN(product) *p, real *row, ptrdiff_t j, ptrdiff_t 
     return p->bias || p->bias2;
 }
 
-/* y(rows, columns) from (i, j) on = activation(y), and its derivative */
+/* y(rows, columns) from (i, j) on = activation(y), its derivative, and scaled = y times */
 static void FN(finish)(const FN(product) *p, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns)
 {
-    if (p->activation == TGR_IDENTITY && !p->dy) return;
+    if (p->activation == TGR_IDENTITY && !p->dy && !p->scaled) return;
     for (; rows > 0; rows--, i++) {
-        real *y = p->y + i * p->ldy + j;
-        FN(activate)(p->activation, columns, y, p->dy ? p->dy + i * p->ldy + j : NULL, y);
+        const ptrdiff_t at = i * p->ldy + j;
+        real *y = p->y + at;
+        if (p->activation != TGR_IDENTITY || p->dy) FN(activate)(p->activation, columns, y, p->dy ? p->dy + at : NULL, y);
+        if (!p->scaled) continue;
+        real *restrict scaled = p->scaled + at;
+        const real *restrict times = p->times + at;
+        for (ptrdiff_t q = 0; q < columns; q++) scaled[q] = y[q] * times[q];
     }
 }
 
@@ -232,18 +239,43 @@ static void FN(add_dots)(real *restrict y, const real *restrict x, FN(matrix) ri
     }
 }
 
-/* y(n) += x(k) right(k, n), x contiguous, right stored by rows: four rows at a time */
+/* y(vectors LANES) += x(k) right(k, vectors LANES), right stored by rows: sums in registers, of each k-th row their own so that
+ * there are enough of them to keep the multipliers busy */
+INLINE void FN(add_rows_of)(const int vectors, const int ways, real *restrict y, const real *restrict x, const real *restrict right,
+                            ptrdiff_t rs, ptrdiff_t k)
+{
+    vec sum[8];
+#pragma GCC unroll 8
+    for (int u = 0; u < vectors * ways; u++) sum[u] = (vec){0};
+    ptrdiff_t l = 0;
+    for (; l + ways <= k; l += ways)
+#pragma GCC unroll 8
+        for (int w = 0; w < ways; w++)
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; v++) sum[w * vectors + v] += x[l + w] * LOAD(right + (l + w) * rs + v * LANES);
+    for (; l < k; l++)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) sum[v] += x[l] * LOAD(right + l * rs + v * LANES);
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++) {
+        vec total = sum[v];
+#pragma GCC unroll 8
+        for (int w = 1; w < ways; w++) total += sum[w * vectors + v];
+        STORE(y + v * LANES, LOAD(y + v * LANES) + total);
+    }
+}
+
+/* y(n) += x(k) right(k, n), x contiguous, right stored by rows */
 static void FN(add_rows)(real *restrict y, const real *restrict x, FN(matrix) right, ptrdiff_t n, ptrdiff_t k)
 {
-    ptrdiff_t l = 0;
-    for (; l + 4 <= k; l += 4) {
-        const real x0 = x[l], x1 = x[l + 1], x2 = x[l + 2], x3 = x[l + 3];
-        const real *restrict b0 = right.at + l * right.rs, *restrict b1 = b0 + right.rs;
-        const real *restrict b2 = b1 + right.rs, *restrict b3 = b2 + right.rs;
-        for (ptrdiff_t j = 0; j < n; j++) y[j] += (x0 * b0[j] + x1 * b1[j]) + (x2 * b2[j] + x3 * b3[j]);
-    }
-    for (; l < k; l++)
-        for (ptrdiff_t j = 0; j < n; j++) y[j] += x[l] * right.at[l * right.rs + j];
+    ptrdiff_t j = 0;
+    for (; j + 8 * LANES <= n; j += 8 * LANES) FN(add_rows_of)(8, 1, y + j, x, right.at + j, right.rs, k);
+    for (; j + 4 * LANES <= n; j += 4 * LANES) FN(add_rows_of)(4, 2, y + j, x, right.at + j, right.rs, k);
+    for (; j + 2 * LANES <= n; j += 2 * LANES) FN(add_rows_of)(2, 4, y + j, x, right.at + j, right.rs, k);
+    for (; j + LANES <= n; j += LANES) FN(add_rows_of)(1, 8, y + j, x, right.at + j, right.rs, k);
+    if (j < n)
+        for (ptrdiff_t l = 0; l < k; l++)
+            for (ptrdiff_t i = j; i < n; i++) y[i] += x[l] * right.at[l * right.rs + i];
 }
 
 /* y(n) += x(k) right(k, n), x contiguous, right packed: four panels at a time, or there are too few sums to keep the multipliers
@@ -251,21 +283,27 @@ static void FN(add_rows)(real *restrict y, const real *restrict x, FN(matrix) ri
 static void FN(add_panels)(real *restrict y, const real *restrict x, const real *restrict packed, ptrdiff_t n, ptrdiff_t k)
 {
     enum { PANELS = 4 };
-    for (ptrdiff_t j = 0; j < n; j += PANELS * NR, packed += PANELS * NR * k) {
-        const ptrdiff_t left = (n - j + NR - 1) / NR, panels = left < PANELS ? left : PANELS;
+    ptrdiff_t j = 0;
+    for (; j + PANELS * NR <= n; j += PANELS * NR, packed += PANELS * NR * k) {
         vec sum[PANELS][TGR_NRV] = {0};
-        if (panels == PANELS)
-            for (ptrdiff_t l = 0; l < k; l++)
+        for (ptrdiff_t l = 0; l < k; l++)
 #pragma GCC unroll 4
-                for (int q = 0; q < PANELS; q++)
+            for (int q = 0; q < PANELS; q++)
 #pragma GCC unroll 4
-                    for (int v = 0; v < TGR_NRV; v++) sum[q][v] += x[l] * LOAD(packed + (q * k + l) * NR + v * LANES);
-        else
-            for (ptrdiff_t q = 0; q < panels; q++)
-                for (ptrdiff_t l = 0; l < k; l++)
-                    for (int v = 0; v < TGR_NRV; v++) sum[q][v] += x[l] * LOAD(packed + (q * k + l) * NR + v * LANES);
-        for (ptrdiff_t q = 0; q < panels; q++)
-            for (ptrdiff_t i = 0; i < NR && j + q * NR + i < n; i++) y[j + q * NR + i] += sum[q][i / LANES][i % LANES];
+                for (int v = 0; v < TGR_NRV; v++) sum[q][v] += x[l] * LOAD(packed + (q * k + l) * NR + v * LANES);
+#pragma GCC unroll 4
+        for (int q = 0; q < PANELS; q++)
+#pragma GCC unroll 4
+            for (int v = 0; v < TGR_NRV; v++) {
+                real *at = y + j + q * NR + v * LANES;
+                STORE(at, LOAD(at) + sum[q][v]);
+            }
+    }
+    for (; j + NR <= n; j += NR, packed += NR * k) FN(add_rows_of)(TGR_NRV, 8 / TGR_NRV, y + j, x, packed, NR, k);
+    if (j < n) {
+        real sum[NR] = {0};
+        FN(add_rows_of)(TGR_NRV, 8 / TGR_NRV, sum, x, packed, NR, k);
+        for (ptrdiff_t i = j; i < n; i++) y[i] += sum[i - j];
     }
 }
 
@@ -314,6 +352,7 @@ static void FN(slice)(const void *context, int part, int parts)
     *(job->by_rows ? &p.m : &p.n) = count;
     p.y += i * p.ldy + j;
     if (p.dy) p.dy += i * p.ldy + j;
+    if (p.scaled) p.scaled += i * p.ldy + j, p.times += i * p.ldy + j;
     if (p.base) p.base += i * p.ldbase + j;
     if (p.bias) p.bias += j;
     if (p.bias2) p.bias2 += j;
@@ -347,5 +386,9 @@ static void FN(multiply)(FN(product) *p)
         job = (FN(job)){p, FN(product_by_rows), 64, 0}; /* a multiple of what the loops take at once */
     else if (by_columns && p->m <= 64 && FN(transposed_size)(p) * (ptrdiff_t)sizeof(real) <= TGR_SCRATCH_BYTES)
         job = (FN(job)){p, FN(product_transposed), NR, 0};
+    if (p->m * p->n * (k + 1) < 2 * TGR_WORK_PER_THREAD) {
+        job.path(p);
+        return;
+    }
     tgr_parallel(p->m * p->n * (k + 1), ((job.by_rows ? p->m : p->n) + job.unit - 1) / job.unit, FN(slice), &job);
 }

@@ -5,12 +5,14 @@
     { \
         const ptrdiff_t nd = n[0], *dims = n + 1, *sy = dims + nd, *sx = sy + nd; \
         const ptrdiff_t inner = dims[nd - 1], iy = sy[nd - 1], ix = sx[nd - 1]; \
-        ptrdiff_t at[TGR_MAX_DIMS] = {0}; \
+        ptrdiff_t at[TGR_MAX_DIMS]; \
         real *restrict y = p[0]; \
         const real *restrict x = p[1]; \
         (void)c; \
-        for (ptrdiff_t i = 0; i < nd; i++) \
+        for (ptrdiff_t i = 0; i < nd; i++) { \
             if (dims[i] == 0) return TGR_OK; \
+            at[i] = 0; \
+        } \
         for (;;) { \
             if (iy == 1 && ix == 1) \
                 for (ptrdiff_t i = 0; i < inner; i++) y[i] assign x[i]; \

@@ -11,6 +11,7 @@
 #include "matmul.template.c"
 #include "cells.template.c"
 #include "gather.template.c"
+#include "random.template.c"
 #include "update.template.c"
 #include "peak.template.c"
 

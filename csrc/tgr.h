@@ -38,11 +38,11 @@ typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
     X(add, 3, TGR_PER_AXIS, 0) X(sub, 3, TGR_PER_AXIS, 0) X(mul, 3, TGR_PER_AXIS, 0) X(div, 3, TGR_PER_AXIS, 0) \
     X(pow, 3, TGR_PER_AXIS, 0) X(pow_dbase, 3, TGR_PER_AXIS, 0) X(pow_dexponent, 3, TGR_PER_AXIS, 0) \
     X(equal, 3, TGR_PER_AXIS, 0) X(copy, 2, TGR_PER_AXIS, 0) X(accumulate, 2, TGR_PER_AXIS, 0) \
-    X(matmul, 7, 12, 0) X(pack, 2, 4, 0) X(rnn_cell, 9, 12, 0) X(rnn_cell_vjp, 12, 12, 0) \
+    X(matmul, 9, 12, 0) X(pack, 2, 4, 0) X(rnn_cell, 9, 12, 0) X(rnn_cell_vjp, 12, 12, 0) \
     X(sum, 2, 3, 0) X(max, 2, 3, 0) X(logsumexp, 2, 3, 0) X(softmax, 2, 3, 0) X(log_softmax, 2, 3, 0) \
     X(nll, 3, 2, 0) X(cross_entropy_vjp, 4, 2, 0) X(take, 3, 3, 0) X(take_add, 3, 3, 0) \
     X(add_sum_of_squares, 2, 1, 0) X(clip_to_norm, 2, 1, 1) X(sgd, 4, 1, 0) X(adam, 6, 1, 0) \
-    X(multiply_adds, 1, 0, 1)
+    X(keep_mask, 2, 1, 1) X(multiply_adds, 1, 0, 1)
 
 typedef enum {
 #define X(name, ...) TGR_K_##name,

@@ -8,6 +8,7 @@ import numpy as np
 from arrays import PAIRS, SHAPES
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.backends import reference
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,15 @@ def np_cross_entropy(x, reduction):
     log_p = np.log(np_softmax(x, axis))
     picked = -np.take_along_axis(log_p, np.expand_dims(target, axis), axis).squeeze(axis)
     return picked if reduction == "none" else picked.sum() if reduction == "sum" else picked.mean()
+
+
+def dropout(p):
+    """The generator begins anew in every call, so that each draws the same entries."""
+
+    def oracle(x):
+        return x * reference.keep_mask(x.shape, x.dtype, tr.Generator(7).state, p)
+
+    return one("dropout", lambda x: tr.dropout(x, p, generator=tr.Generator(7)), oracle, label=f"p {p}")
 
 
 def one(op, call, oracle, **kw):
@@ -135,6 +145,7 @@ CASES = (
     one("tanh", tr.tanh, np.tanh, low=-4, high=4),
     one("sigmoid", tr.sigmoid, lambda x: 1 / (1 + np.exp(-x)), low=-6, high=6),
     one("relu", tr.relu, lambda x: np.maximum(x, 0), spread=True),
+    *(dropout(p) for p in (0.3, 0.9, 1)),
     Case("matmul", tr.matmul, np.matmul, MATMUL),
     Case("linear", tr.linear, lambda x, w, b: x @ w.T + b, LINEAR),
     Case("linear", tr.linear, lambda x, w: x @ w.T, tuple(s[:2] for s in LINEAR), label="no bias"),

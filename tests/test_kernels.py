@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import os
 import re
 import subprocess
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.backends import native, reference
+from tinygrad_rnn.compiler.instruction import regions
 
 
 def ulps(got, true, dtype):
@@ -274,6 +276,26 @@ def test_cells_with_many_rows_and_any_layout(dtype, isa, sentinels):
                     np.testing.assert_allclose(a, e, rtol=0, atol=60 * np.finfo(dtype).eps * B**0.5)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_vjps_of_mul_and_linear(dtype, isa, sentinels):
+    """Against the reference in float64, for any number of axes, any layout, and any choice of what is needed."""
+    rng = np.random.default_rng(5)
+    draw = lambda *s: among_nans(rng.standard_normal(s).astype(dtype))  # noqa: E731
+    linears = [(draw(*s, 5), draw(*s, 3), draw(5, 3)) for s in ((), (1,), (7,), (0,), (2, 7), (2, 0, 3))]
+    linears += [(draw(5, 7).T, draw(14, 3)[::2], draw(3, 5).T), (draw(7, 1), draw(7, 1), draw(1, 1))]
+    linears.append((np.broadcast_to(draw(5), (4, 7, 5)), draw(3, 7, 4).T, draw(5, 6)[:, ::2]))
+    muls = [(draw(4, 3), draw(*a), draw(*b)) for a, b in (((4, 3), (4, 3)), ((3,), (4, 1)), ((), (4, 3)), ((4, 3), (1, 1)))]
+    for name, operands, count in [("linear_vjp", o, n) for o in linears for n in (2, 3)] + [("mul_vjp", o, 2) for o in muls]:
+        for needs in itertools.product((False, True), repeat=count):
+            ours = getattr(native, name)(*operands, needs)
+            true = getattr(reference, name)(*(v.astype(np.float64) for v in operands), needs)
+            assert [v is not None for v in ours] == list(needs)
+            for a, e in zip(ours, true, strict=True):
+                if e is not None:
+                    assert a.dtype == dtype and a.shape == e.shape
+                    np.testing.assert_allclose(a, e, rtol=0, atol=100 * np.finfo(dtype).eps)
+
+
 def test_nan_passes_every_epilogue(isa):
     x, w = np.full((5, 3), np.nan, np.float32), np.ones((4, 3), np.float32)
     for activation in ("identity", "tanh", "sigmoid", "relu"):
@@ -414,6 +436,106 @@ def test_sum_of_squares_does_not_overflow():
     assert total == pytest.approx(4e60, rel=1e-6)
 
 
+# ---- random numbers
+
+
+def state(*words):
+    return np.array(words, np.uint64)
+
+
+# counter, key and block of Philox 4x32-10: kat_vectors of the Random123 distribution (https://github.com/DEShawResearch/random123)
+KNOWN = [
+    ([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
+    ([0xFFFFFFFF] * 4, [0xFFFFFFFF] * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
+    (
+        [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+        [0xA4093822, 0x299F31D0],
+        [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+    ),
+]
+# counters whose high word matters, carries while blocks are drawn side by side, and runs over
+STATES = [(0, 0), (1, 2), (0x299F31D0A4093822, 0x85A308D3243F6A88), (2**64 - 1, 2**32 - 3), (2**63, 2**64 - 2)]
+
+
+def test_philox_gives_the_known_answers():
+    for counter, key, block in KNOWN:
+        np.testing.assert_array_equal(reference._philox(np.array(counter, np.uint32), key), block)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_kernel_draws_every_bit_of_philox(dtype, isa):
+    """A word is the largest p 2^32 at which its element is kept."""
+    for key, counter in STATES:
+        for i in range(5):
+            at = (counter + i) % 2**64
+            block = reference._philox(np.array([at % 2**32, at >> 32, 0, 0], np.uint32), [key % 2**32, key >> 32])
+            for j, word in enumerate(block.tolist()):
+                kept = [native.keep_mask((20,), dtype, state(key, counter), w / 2**32)[4 * i + j] > 0 for w in (word, word + 1)]
+                assert kept == [True, False]
+    np.testing.assert_array_equal(reference._philox(np.zeros(4, np.uint32), [0, 0]), KNOWN[0][2])  # STATES[0], i = 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_masks_have_the_bits_of_the_reference(dtype, isa, sentinels):
+    """At edge lengths, at probabilities up to where no 32-bit number is large enough; nothing beside y and state is written."""
+    for n in (*LENGTHS, 63, 64, 65, 127, 1001):
+        for p in (0, 1e-12, 0.1, 0.5, 0.9, 1 - 2.0**-32, 1 - 2.0**-33, 1):
+            for words in STATES:
+                whole, theirs = np.full(6, 77, np.uint64), state(*words)
+                ours = whole[2:4]
+                ours[:] = theirs
+                y, e = native.keep_mask((n,), dtype, ours, p), reference.keep_mask((n,), dtype, theirs, p)
+                assert y.dtype == e.dtype == dtype and y.tobytes() == e.tobytes(), (n, p, words)
+                assert ours.tolist() == theirs.tolist() == [words[0], (words[1] + -(-n // 4)) % 2**64]
+                assert np.all(whole[[0, 1, 4, 5]] == 77)
+                assert p not in (0, 1) or np.all(y == 1 - p)
+    y = native.keep_mask((3, 0, 2), dtype, state(1, 2), 0.5), native.keep_mask((), dtype, state(1, 2), 0.0)
+    assert [v.shape for v in y] == [(3, 0, 2), ()]
+
+
+def test_both_dtypes_draw_the_same_mask(isa):
+    single, double = (native.keep_mask((100, 101), dtype, state(5, 6), 0.37) for dtype in DTYPES)
+    np.testing.assert_array_equal(single, double.astype(np.float32))
+
+
+def correlation(x, y):
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+@pytest.mark.parametrize("p", [0.01, 0.3, 0.5, 0.9])
+def test_masks_have_their_mean_and_variance_and_are_independent(p, isa):
+    """Bounds of five standard deviations; the draws are fixed."""
+    n, s = 400_000, state(11, 0)
+    first, second = native.keep_mask((n,), np.float64, s, p), native.keep_mask((n,), np.float64, s, p)
+    other = native.keep_mask((n,), np.float64, state(12, 0), p)  # the next key, from the same counter
+    bound = 5 / n**0.5
+    for y in (first, second, other):
+        z = (y - 1) * ((1 - p) / p) ** 0.5  # mean 0, variance 1 and fourth moment (1 - 3p + 3p^2) / (p (1 - p))
+        assert abs(z.mean()) < bound
+        assert abs((z * z).mean() - 1) < bound * ((1 - 3 * p + 3 * p * p) / (p * (1 - p)) - 1) ** 0.5 + 1e-12
+        for lag in (1, 2, 3, 4, 5, 8, 16, 64, 1000):
+            assert abs(correlation(y[lag:], y[:-lag])) < bound
+    assert abs(correlation(first, second)) < bound
+    assert abs(correlation(first, other)) < bound
+
+
+def test_a_replayed_mask_is_a_fresh_one(isa):
+    s, x = state(3, 0), np.arange(1.0, 50)
+    y, calls, made = native.recorded(lambda: native.mul(x, native.keep_mask(x.shape, x.dtype, s, 0.5)), (), {})
+    assert [c[0] for c in calls] == ["keep_mask", "mul"] and made[1] is y
+    seen, twin, replay = [y.copy()], state(3, 0), native.Replay(calls)
+    for _ in range(3):
+        assert replay.run() == 2
+        seen.append(y.copy())
+    for drawn in seen:
+        np.testing.assert_array_equal(drawn, x * reference.keep_mask(x.shape, x.dtype, twin, 0.5))
+    assert s.tolist() == twin.tolist() == [3, 4 * 13]
+    assert len({drawn.tobytes() for drawn in seen}) == 4
+    for dtype, item in ((0, 4), (1, 8)):
+        touched = [(r.low, r.high, r.reads, r.writes) for r in regions("keep_mask", dtype, (49,))]
+        assert touched == [(0, 49 * item, False, True), (0, 16, True, True)]
+
+
 # ---- threads
 
 
@@ -441,6 +563,7 @@ def large_jobs(dtype):
         "log": lambda: native.log(np.abs(elements)),
         "softmax": lambda: native.softmax(many, 2),
         "log_softmax": lambda: native.log_softmax(many, 1),
+        "keep_mask": lambda: native.keep_mask((300_001,), dtype, state(3, 5), 0.3),
     }
 
 
@@ -653,6 +776,21 @@ def test_wrong_arguments_never_reach_c():
         (lambda: native.accumulate(np.broadcast_to(d, (2, 2, 3)), np.ones((2, 2, 3))), ValueError),
         (lambda: native.sum_to(d, (3, 3)), ValueError),
         (lambda: native.relu_vjp(d, d[:1]), ValueError),
+        (lambda: native.mul_vjp(d, d, d, (True,)), ValueError),
+        (lambda: native.linear_vjp(d, d, d, (True, True)), ValueError),
+        (lambda: native.linear_vjp(d[0], d, np.ones((3, 3)), (True, True)), ValueError),
+        (lambda: native.linear_vjp(d, d, np.ones((3, 3)), (True,)), ValueError),
+        (lambda: native.linear_vjp(d, d.astype(np.float32), np.ones((3, 3)), (True, True)), TypeError),
+        (lambda: native.keep_mask((3,), np.int64, state(0, 0), 0.5), TypeError),
+        (lambda: native.keep_mask((-1,), np.float32, state(0, 0), 0.5), ValueError),
+        (lambda: native.keep_mask((3,), np.float32, state(0, 0), 1.5), ValueError),
+        (lambda: native.keep_mask((3,), np.float32, state(0, 0), NAN), ValueError),
+        (lambda: native.keep_mask((3,), np.float32, np.zeros(2, np.int64), 0.5), ValueError),
+        (lambda: native.keep_mask((3,), np.float32, state(0, 0).astype(">u8"), 0.5), ValueError),
+        (lambda: native.keep_mask((3,), np.float32, state(0), 0.5), ValueError),
+        (lambda: native.keep_mask((3,), np.float32, state(0, 0, 0)[::2], 0.5), ValueError),
+        (lambda: native.keep_mask((3,), np.float32, np.broadcast_to(state(1), (2,)), 0.5), ValueError),
+        (lambda: native.keep_mask((3,), np.float32, None, 0.5), TypeError),
     ):
         with pytest.raises(error):
             call()

@@ -339,6 +339,37 @@ def test_nan_and_infinity_pass_as_ieee_says(dtype, isa):
     assert np.isnan(tr.Tensor(x).max().item())
 
 
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_dropout_draws_anew_and_passes_the_gradient_of_what_it_kept(backend):
+    generator, x = tr.Generator(1), tr.Tensor(np.ones((30, 7)), requires_grad=True)
+    with tr.use_backend(backend):
+        first, second = (tr.dropout(x, 0.25, generator=generator) for _ in range(2))
+        assert set(np.unique(first.value)) == {0, 1 / 0.75}
+        assert not np.array_equal(first.value, second.value)
+        assert generator.state.tolist() == [1, 2 * 53]  # 210 entries use 52.5 blocks
+        (first * 3).sum().backward()
+        np.testing.assert_array_equal(x.grad, 3 * first.value)
+        single = tr.dropout(np.ones((30, 7), np.float32), 0.25, generator=tr.Generator(1))
+    np.testing.assert_array_equal(single.value > 0, first.value > 0)
+
+
+def test_dropout_of_nothing_and_of_everything():
+    generator, x = tr.Generator(2), tr.Tensor(np.ones(5), requires_grad=True)
+    assert tr.dropout(x, 0, generator=generator) is x
+    assert generator.state.tolist() == [2, 0]
+    y = tr.dropout(x, 1, generator=generator)
+    y.sum().backward()
+    np.testing.assert_array_equal([y.value, x.grad], np.zeros((2, 5)))
+
+
+def test_dropout_needs_a_generator():
+    for wrong in (None, 0, np.random.default_rng(0)):
+        with pytest.raises(TypeError, match=f"dropout: expected a Generator, got {type(wrong).__name__}"):
+            tr.dropout(np.ones(3), 0.5, generator=wrong)
+    with pytest.raises(TypeError, match="generator"):
+        tr.dropout(np.ones(3), 0.5)
+
+
 # ---- wrong input
 
 WRONG = {
@@ -369,6 +400,9 @@ WRONG = {
     "cross_entropy": (lambda: tr.cross_entropy(np.ones((3, 4)), [0, 1]), r"logits \(3, 4\) and target \(2,\)"),
     "cross_entropy class": (lambda: tr.cross_entropy(np.ones((2, 4)), [0, 4]), r"target 4 lies outside the 4 classes"),
     "cross_entropy negative": (lambda: tr.cross_entropy(np.ones((2, 4)), [0, -1]), r"target -1 lies outside"),
+    "dropout": (lambda: tr.dropout(np.ones(3), 1.5, generator=tr.Generator(0)), r"dropout: expected a probability p in 0..1, got 1.5"),
+    "dropout negative": (lambda: tr.dropout(np.ones(3), -0.1, generator=tr.Generator(0)), "got -0.1"),
+    "dropout nan": (lambda: tr.dropout(np.ones(3), np.nan, generator=tr.Generator(0)), "got nan"),
     "embedding": (lambda: tr.embedding(tr.Tensor(np.ones((4, 2))), [1, 4]), "index 4 lies outside the 4 rows"),
 }  # fmt: skip
 

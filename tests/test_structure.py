@@ -14,6 +14,7 @@ ROOT = pathlib.Path(tinygrad_rnn.__file__).parent
 ROOMS = [
     {"_native", "_reference"},
     {"backends"},
+    {"generator"},
     {"ops"},
     {"tape"},
     {"tensor"},
@@ -23,6 +24,7 @@ ROOMS = [
     {"graph"},
     {"compare"},
     {"flow"},
+    {"compiler"},
     {"testing"},
     {"experiment"},
     {"report"},

@@ -11,8 +11,10 @@ print(graph.why())            # vanishing, healthy or exploding; the cause; what
 from . import functions, nn, ops, optim, testing
 from .backends import build_info, get_num_threads, set_num_threads
 from .compare import SameGraph, same_graph
+from .compiler import CaptureError, Compiled, Program, compile
 from .flow import Gain, GradTerms, Trace, Verdict, trace
 from .functions import *  # noqa: F403 (every public op)
+from .generator import Generator
 from .graph import Graph, Nodes, NodeView, Paths
 from .ops import ShapeError
 from .tape import Address, Tape, no_grad, scope, use_backend
@@ -22,12 +24,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Address",
+    "CaptureError",
+    "Compiled",
     "Gain",
+    "Generator",
     "GradTerms",
     "Graph",
     "NodeView",
     "Nodes",
     "Paths",
+    "Program",
     "SameGraph",
     "ShapeError",
     "Tape",
@@ -35,6 +41,7 @@ __all__ = [
     "Trace",
     "Verdict",
     "build_info",
+    "compile",
     "functions",
     "get_num_threads",
     "nn",

@@ -47,7 +47,7 @@ cdef extern from "tgr.h":
     int TGR_K_add, TGR_K_sub, TGR_K_mul, TGR_K_div, TGR_K_pow, TGR_K_pow_dbase, TGR_K_pow_dexponent, TGR_K_equal
     int TGR_K_copy, TGR_K_accumulate, TGR_K_fill, TGR_K_matmul, TGR_K_sum, TGR_K_max, TGR_K_logsumexp
     int TGR_K_softmax, TGR_K_log_softmax, TGR_K_nll, TGR_K_cross_entropy_vjp, TGR_K_take, TGR_K_take_add
-    int TGR_K_add_sum_of_squares, TGR_K_clip_to_norm, TGR_K_sgd, TGR_K_adam
+    int TGR_K_add_sum_of_squares, TGR_K_clip_to_norm, TGR_K_sgd, TGR_K_adam, TGR_K_keep_mask
     int TGR_K_pack, TGR_K_rnn_cell, TGR_K_rnn_cell_vjp, TGR_K_multiply_adds
     int TGR_IDENTITY, TGR_TANH, TGR_SIGMOID, TGR_RELU
     ctypedef struct tgr_cache_sizes:
@@ -571,6 +571,14 @@ def mul(cnp.ndarray a not None, cnp.ndarray b not None):
     return binary(TGR_K_mul, a, b)
 
 
+def mul_vjp(cnp.ndarray g not None, cnp.ndarray a not None, cnp.ndarray b not None, tuple needs):
+    """(g * b, g * a), summed to the shapes of a and b; None where needs, two booleans, says so."""
+    if len(needs) != 2:
+        raise ValueError(f"mul_vjp: needs {needs}; expected two booleans")
+    return (summed_like(binary(TGR_K_mul, g, b), a) if needs[0] else None,
+            summed_like(binary(TGR_K_mul, g, a), b) if needs[1] else None)
+
+
 def div(cnp.ndarray a not None, cnp.ndarray b not None):
     """a / b, broadcast."""
     return binary(TGR_K_div, a, b)
@@ -606,11 +614,20 @@ def copy(cnp.ndarray x not None):
     return y
 
 
+cdef bint may_overlap(cnp.ndarray x, cnp.ndarray y):
+    """Whether the bounds of their memory overlap; numpy's own answer takes longer than a small kernel."""
+    cdef char *at_x = cnp.PyArray_BYTES(x)
+    cdef char *at_y = cnp.PyArray_BYTES(y)
+    if cnp.PyArray_IS_C_CONTIGUOUS(x) and cnp.PyArray_IS_C_CONTIGUOUS(y):
+        return at_x < at_y + cnp.PyArray_NBYTES(y) and at_y < at_x + cnp.PyArray_NBYTES(x)
+    return np.may_share_memory(x, y)
+
+
 def accumulate(cnp.ndarray y not None, cnp.ndarray x not None):
     """y += x in place, equal shapes; returns y."""
     if not cnp.PyArray_ISWRITEABLE(y):
         raise ValueError("accumulate: the output is read-only")
-    if y is not x and np.may_share_memory(y, x):
+    if y is not x and may_overlap(y, x):
         x = copy(x)
     strided(TGR_K_accumulate, y, x)
     return y
@@ -752,13 +769,14 @@ cdef int matrix_strides(cnp.ndarray x, ptrdiff_t *rs, ptrdiff_t *cs, int kernel)
 cdef cnp.ndarray product(cnp.ndarray y, cnp.ndarray dy, cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias, cnp.ndarray packed,
                          cnp.ndarray base, ptrdiff_t *n, int dtype):
     """Runs the kernel; sizes and strides in n as its comment says."""
-    cdef void *p[7]
+    cdef void *p[9]
     p[0], p[2] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(a)
     p[1] = NULL if dy is None else cnp.PyArray_DATA(dy)
     p[3] = NULL if b is None else cnp.PyArray_DATA(b)
     p[4] = NULL if bias is None else cnp.PyArray_DATA(bias)
     p[5] = NULL if packed is None else cnp.PyArray_DATA(packed)
     p[6] = NULL if base is None else cnp.PyArray_DATA(base)
+    p[7] = p[8] = NULL
     run(TGR_K_matmul, dtype, p, n, NULL, n[0] * n[1] * n[2] * (n[3] + 1))
     return y
 
@@ -925,6 +943,44 @@ def matmul_add(cnp.ndarray y not None, cnp.ndarray a not None, cnp.ndarray b not
 def linear(cnp.ndarray x not None, w not None, cnp.ndarray b=None):
     """x(..., I) w(O, I)^T [+ b(O)] -> (..., O). w may be Packed, from pack(w.T)."""
     return rows_product(x, w, True, b, TGR_IDENTITY, False, "linear")
+
+
+def linear_vjp(cnp.ndarray g_ not None, cnp.ndarray x_ not None, cnp.ndarray w not None, tuple needs):
+    """(gx, gw) or, where needs has three booleans and not two, (gx, gw, gb) of linear for the cotangent g(..., O): g w, g^T x and
+    the sum of g over its rows; None where needs says so."""
+    cdef cnp.ndarray x = x_, gx = None, gw = None, gb = None
+    cdef int dtype = same_dtype(g_, x, TGR_K_matmul), nd = cnp.PyArray_NDIM(x), i
+    cdef cnp.ndarray g = g_ if nd == 2 else contiguous(g_, TGR_K_matmul)  # once, for all that is made of it
+    cdef ptrdiff_t n[MATMUL_SIZES]
+    cdef bint fit = nd >= 1 and cnp.PyArray_NDIM(g) == nd and cnp.PyArray_NDIM(w) == 2
+    if not 2 <= len(needs) <= 3:
+        raise ValueError(f"linear_vjp: needs {needs}; expected two booleans, or three with a bias")
+    if fit:
+        n[0], n[1], n[2], n[3] = 1, cnp.PyArray_DIMS(w)[0], cnp.PyArray_DIMS(w)[1], 1
+        for i in range(nd - 1):
+            fit &= cnp.PyArray_DIMS(g)[i] == cnp.PyArray_DIMS(x)[i]
+            n[3] *= cnp.PyArray_DIMS(x)[i]
+        fit &= cnp.PyArray_DIMS(g)[nd - 1] == n[1] and cnp.PyArray_DIMS(x)[nd - 1] == n[2]
+    if not fit:
+        raise ValueError(f"linear_vjp: cotangent {shape_of(g)}, input {shape_of(x)} and weight {shape_of(w)} do not fit "
+                         "(..., O), (..., I) and (O, I)")
+    if needs[0]:
+        gx = rows_product(g, w, False, None, TGR_IDENTITY, False, "linear_vjp")
+    if needs[1]:
+        if nd == 2:
+            matrix_strides(g, &n[6], &n[5], TGR_K_matmul)
+            matrix_strides(x, &n[8], &n[9], TGR_K_matmul)
+        else:
+            x = contiguous(x, TGR_K_matmul)
+            n[5], n[6], n[8], n[9] = 1, n[1], n[2], 1
+        n[4], n[7], n[10], n[11] = 0, 0, 0, TGR_IDENTITY
+        gw = empty(2, cnp.PyArray_DIMS(w), g)
+        product(gw, None, g, x, None, None, None, n, dtype)
+    if len(needs) == 2:
+        return gx, gw
+    if needs[2]:
+        gb = reduce_run(TGR_K_sum, g, 0, nd - 2, False, "linear_vjp")
+    return gx, gw, gb
 
 
 def linear_activation(cnp.ndarray x not None, w not None, cnp.ndarray b, activation):
@@ -1103,6 +1159,10 @@ def logsumexp(cnp.ndarray x not None, axis=None, keepdims=False):
     return reduced(TGR_K_logsumexp, x, axis, keepdims, "logsumexp")
 
 
+cdef cnp.ndarray summed_like(cnp.ndarray g, cnp.ndarray x):
+    return g if cnp.PyArray_SAMESHAPE(g, x) else sum_to(g, shape_of(x))
+
+
 def sum_to(cnp.ndarray g not None, tuple shape):
     """g summed over the axes along which `shape` was broadcast to the shape of g; g itself where none was."""
     cdef int nd = len(shape), extra = cnp.PyArray_NDIM(g) - nd, i
@@ -1204,6 +1264,26 @@ def cross_entropy_vjp(cnp.ndarray g_ not None, cnp.ndarray log_probability_ not 
     p[0], p[1], p[2], p[3] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(g), cnp.PyArray_DATA(x), cnp.PyArray_DATA(target)
     n[0], n[1] = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1]
     run(TGR_K_cross_entropy_vjp, dtype, p, n, NULL, cnp.PyArray_SIZE(x))
+    return y
+
+
+# ---- random numbers ------------------------------------------------------------------------------------------------
+
+def keep_mask(shape, dtype, cnp.ndarray state not None, double p):
+    """A new array that is 0 with probability p, 0 <= p <= 1, and else 1 / (1 - p); state, uint64 (2,): {key, counter}, advances
+    by one for every four elements."""
+    cdef cnp.ndarray y
+    cdef void *pointers[2]
+    cdef ptrdiff_t n
+    if (cnp.PyArray_TYPE(state) not in (cnp.NPY_ULONG, cnp.NPY_ULONGLONG) or cnp.PyArray_ITEMSIZE(state) != 8
+            or shape_of(state) != (2,) or not is_plain(state) or not cnp.PyArray_ISWRITEABLE(state)):
+        raise ValueError(f"keep_mask: the state must be a writeable uint64 (2,), got {state.dtype} {shape_of(state)}")
+    if not 0 <= p <= 1:
+        raise ValueError(f"keep_mask: expected a probability in 0..1, got {p}")
+    y = new(tuple(shape), dtype)
+    pointers[0], pointers[1] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(state)
+    n = cnp.PyArray_SIZE(y)
+    run(TGR_K_keep_mask, dtype_of(y, TGR_K_keep_mask), pointers, &n, &p, n)
     return y
 
 

@@ -91,6 +91,13 @@ def mul(a, b):
     return _pointwise("mul", np.multiply, a, b)
 
 
+def mul_vjp(g, a, b, needs):
+    return (
+        sum_to(mul(g, b), a.shape) if needs[0] else None,
+        sum_to(mul(g, a), b.shape) if needs[1] else None,
+    )
+
+
 def div(a, b):
     return _pointwise("div", np.divide, a, b)
 
@@ -200,6 +207,16 @@ def linear(x, w, b=None):
         raise ValueError(f"linear: bias {b.shape} does not fit the weight {w.shape}; expected {w.shape[:1]}")
     y = np.asarray(x @ w.T)
     return y if b is None else y + b
+
+
+def linear_vjp(g, x, w, needs):
+    _checked("linear_vjp", g, x, w)
+    if w.ndim != 2 or g.shape != (*x.shape[:-1], w.shape[0]) or x.shape[-1:] != w.shape[1:]:
+        raise ValueError(
+            f"linear_vjp: cotangent {g.shape}, input {x.shape} and weight {w.shape} do not fit (..., O), (..., I) and (O, I)"
+        )
+    gx, gw, gb = g @ w, np.tensordot(g, x, (range(g.ndim - 1),) * 2), g.sum(tuple(range(g.ndim - 1)))
+    return tuple(gv if need else None for gv, need in zip((gx, gw, gb), needs, strict=False))
 
 
 def matmul_add(y, a, b):
@@ -357,6 +374,35 @@ def cross_entropy_vjp(g, log_probability, target):
     residual = np.exp(log_probability)
     residual[np.arange(len(target)), target] -= 1
     return g[:, None] * residual
+
+
+def _philox(counter, key):
+    """Philox 4x32-10 of Salmon et al. 2011: uint32 blocks (..., 4) from counters (..., 4) and a key (2,), low words first."""
+    low = np.uint64(0xFFFFFFFF)
+    x = [counter[..., i].astype(np.uint64) for i in range(4)]
+    k = [int(word) for word in key]
+    for _ in range(10):
+        a, b = x[0] * np.uint64(0xD2511F53), x[2] * np.uint64(0xCD9E8D57)
+        x = [(b >> 32) ^ x[1] ^ np.uint64(k[0]), b & low, (a >> 32) ^ x[3] ^ np.uint64(k[1]), a & low]
+        k = [(k[0] + 0x9E3779B9) % 2**32, (k[1] + 0xBB67AE85) % 2**32]
+    return np.stack(x, -1).astype(np.uint32)
+
+
+def keep_mask(shape, dtype, state, p):
+    if state.dtype != np.uint64 or state.shape != (2,):
+        raise ValueError(f"keep_mask: the state must be a writeable uint64 (2,), got {state.dtype} {state.shape}")
+    if not 0 <= p <= 1:
+        raise ValueError(f"keep_mask: expected a probability in 0..1, got {p}")
+    y = np.zeros(shape, dtype)
+    _checked("keep_mask", y)
+    key, start = (int(v) for v in state)
+    blocks = -(-y.size // 4)
+    at = state[1] + np.arange(blocks, dtype=np.uint64)
+    counter = np.stack([at & np.uint64(0xFFFFFFFF), at >> 32, 0 * at, 0 * at], -1)
+    words = _philox(counter, (key % 2**32, key // 2**32)).ravel()[: y.size].reshape(y.shape)
+    y[words >= p * 2.0**32] = 1 / (1 - p) if p < 1 else 0
+    state[1] = (start + blocks) % 2**64
+    return y
 
 
 def clip_to_norm(x, total, max_norm):

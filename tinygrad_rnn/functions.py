@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from . import ops
+from .generator import Generator
 from .ops import ShapeError
 from .ops.op import normal_axis
 from .tape import current_backend, record
@@ -19,6 +20,8 @@ Axis = int | tuple[int, ...] | None
 
 
 def _pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
+        return x, y
     like = x if isinstance(x, Tensor) else as_tensor(y)
     return lift(x, like), lift(y, like)
 
@@ -81,6 +84,23 @@ def sigmoid(x: Any) -> Tensor:
 def relu(x: Any) -> Tensor:
     """max(x, 0); the derivative at 0 is 0."""
     return record(Tensor, ops.relu, (as_tensor(x),))
+
+
+def dropout(x: Any, p: float = 0.5, *, generator: Generator) -> Tensor:
+    """x with every entry set to 0 with probability p and multiplied by 1 / (1 - p) otherwise, which keeps its mean (Srivastava
+    et al. 2014, as PyTorch): for training; leave the call out for evaluation.
+
+    x           any shape, float32 or float64, which draw the same entries
+    p           in 0..1; with 0 the result is x itself and nothing is drawn, with 1 it is all zeros
+    generator   a `Generator`, which advances by one position for every four entries
+
+    NaN and infinite entries that are dropped become NaN. Raises ValueError for another p, TypeError for another generator."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: expected a probability p in 0..1, got {p}")
+    if not isinstance(generator, Generator):
+        raise TypeError(f"dropout: expected a Generator, got {type(generator).__name__}")
+    x = as_tensor(x)
+    return x if p == 0 else record(Tensor, ops.dropout, (x,), {"p": float(p), "state": generator.state})
 
 
 def matmul(x: Any, y: Any) -> Tensor:
@@ -222,6 +242,7 @@ __all__ = [
     "concatenate",
     "cross_entropy",
     "div",
+    "dropout",
     "embedding",
     "exp",
     "linear",

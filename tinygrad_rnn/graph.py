@@ -331,10 +331,19 @@ class Graph:
         """Cotangents of the inputs of a node, given its own; None where not needed. In float64, or, not `exactly`, in the
         precision of the pass that was recorded."""
         op, node = self.ops[position], self.records[position]
-        if op is None or node.residuals is None:
+        if op is None:
             raise ValueError(f"{NodeView(self, position).label} has no rule to pull a cotangent back with")
-        residuals = map(_in_float64, node.residuals) if exactly else node.residuals
-        return op.vjp(BACKENDS["native"], g, *residuals, needs=needs, **node.params)
+        residuals = self.residuals(position)
+        return op.vjp(
+            BACKENDS["native"], g, *(map(_in_float64, residuals) if exactly else residuals), needs=needs, **node.params
+        )
+
+    def residuals(self, position: int) -> tuple:
+        """What the op at a position saved for its vjp."""
+        found = self.records[position].residuals
+        if found is None:
+            raise ValueError(f"{NodeView(self, position).label} was recorded without what its rule needs")
+        return found
 
     # ---- reachability and paths
 

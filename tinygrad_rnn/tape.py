@@ -53,7 +53,7 @@ class _Local(threading.local):
 
 
 _local = _Local()
-_next_index = itertools.count().__next__
+_indices = itertools.count()
 _NO_PARAMS: dict[str, Any] = {}
 _ONE: tuple[tuple[bool, ...], ...] = ((False,), (True,))
 _new = object.__new__
@@ -114,7 +114,7 @@ class Node:
         self.params = _NO_PARAMS
         self.needs = ()
         self.requires_grad = requires_grad
-        self.index = _next_index()
+        self.index = next(_indices)
         self.address = NOWHERE
         self.name = name
         self.kept = False
@@ -138,27 +138,28 @@ def record(cls: type[Node], op: Op, inputs: tuple[Node, ...], params: dict[str, 
 
     Raises ShapeError or TypeError naming the op, the shapes and the address when the inputs do not fit."""
     context = _local.context
-    try:  # one and two inputs are spelled out: a comprehension costs as much as a small kernel
+    k = context.backend
+    try:  # one and two inputs and no params are spelled out: a comprehension, * and ** cost as much as a small kernel
         if len(inputs) == 1:
             (x,) = inputs
             wanted = x.requires_grad
             needs = _ONE[wanted]
-            value, residuals = op.forward(context.backend, x.value, **params)
+            value, residuals = op.forward(k, x.value, **params) if params else op.forward(k, x.value)
         elif len(inputs) == 2:
             x, y = inputs
             needs = x.requires_grad, y.requires_grad
             wanted = needs[0] or needs[1]
-            value, residuals = op.forward(context.backend, x.value, y.value, **params)
+            value, residuals = op.forward(k, x.value, y.value, **params) if params else op.forward(k, x.value, y.value)
         else:
             needs = tuple([x.requires_grad for x in inputs])
             wanted = True in needs
-            value, residuals = op.forward(context.backend, *[x.value for x in inputs], **params)
+            value, residuals = op.forward(k, *[x.value for x in inputs], **params)
     except (TypeError, ValueError, IndexError) as error:
         raise _explained(error, op, inputs, params, context.address) from None
     node = _new(cls)
     node.value = value
     node.grad = node.name = None
-    node.index = _next_index()
+    node.index = next(_indices)
     node.address = context.address
     node.requires_grad = wanted = wanted and context.grad_enabled
     tape = context.tape
@@ -206,13 +207,13 @@ def sweep(
     Cotangents must not be written to: a rule may hand the same array to several inputs. Raises RuntimeError where an
     earlier walk has freed the graph."""
     k = _local.context.backend
-    nodes = {root.index: root}  # met, not yet visited; at the end, the leaves
-    cotangents = {root.index: seed}
+    met = {root.index: (root, seed)}  # nodes not yet visited with what reached them so far; at the end, the leaves
+    visited: dict[int, np.ndarray] = {}
     owned: set[int] = set()  # indices whose array was made here, so that it may be added to in place
     heap = [] if root.op is None else [-root.index]
     while heap:
         i = -heappop(heap)
-        node = nodes.pop(i)
+        node, g = met.pop(i)
         op: Any = node.op
         residuals = node.residuals
         if residuals is None:
@@ -220,40 +221,53 @@ def sweep(
                 f"backward reached {op.name!r} at {node.address} a second time, after its residuals were freed; "
                 "call backward(retain_graph=True) the first time, or record on a Tape"
             )
-        g = cotangents[i] if every else cotangents.pop(i)
+        if every:
+            visited[i] = g
         inputs = node.inputs
+        params = node.params
         if op.scatter is not None:
             x = inputs[0]
             j = x.index
-            acc = cotangents.get(j)
-            if acc is None:
-                nodes[j] = x
-                if x.op is not None:
-                    heappush(heap, -j)
             if j not in owned:
-                cotangents[j] = acc = k.zeros(x.value.shape, g.dtype) if acc is None else k.copy(acc)
                 owned.add(j)
-            op.scatter(k, acc, g, *residuals, **node.params)
+                if j in met:
+                    met[j] = x, k.copy(met[j][1])
+                else:
+                    met[j] = x, k.zeros(x.value.shape, g.dtype)
+                    if x.op is not None:
+                        heappush(heap, -j)
+            op.scatter(k, met[j][1], g, *residuals, **params)
         else:
-            for x, gx in zip(inputs, op.vjp(k, g, *residuals, needs=node.needs, **node.params)):  # noqa: B905 (hot)
+            if params:
+                parts = op.vjp(k, g, *residuals, node.needs, **params)
+            elif len(residuals) == 1:  # spelled out, as in record
+                parts = op.vjp(k, g, residuals[0], node.needs)
+            elif len(residuals) == 2:
+                parts = op.vjp(k, g, residuals[0], residuals[1], node.needs)
+            else:
+                parts = op.vjp(k, g, *residuals, node.needs)
+            n = 0  # counted by hand: zip costs as much as a small kernel
+            for gx in parts:
+                x = inputs[n]
+                n += 1
                 if gx is None:
                     continue
                 j = x.index
-                have = cotangents.get(j)
+                have = met.get(j)
                 if have is None:
-                    cotangents[j] = gx
-                    nodes[j] = x
+                    met[j] = x, gx
                     if x.op is not None:
                         heappush(heap, -j)
                 elif j in owned:
-                    k.accumulate(have, gx)
+                    k.accumulate(have[1], gx)
                 else:
-                    cotangents[j] = k.add(have, gx)
+                    met[j] = x, k.add(have[1], gx)
                     owned.add(j)
+            parts = gx = None  # or they would live through the next rule
         if not (retain or node.kept):
             node.residuals = None
             node.inputs = ()
-    return nodes, cotangents
+    return {i: x for i, (x, _) in met.items()}, visited | {i: g for i, (_, g) in met.items()}
 
 
 def backward(root: Node, cotangent: np.ndarray | None = None, retain_graph: bool = False) -> None:
@@ -276,16 +290,16 @@ def backward(root: Node, cotangent: np.ndarray | None = None, retain_graph: bool
 
 def forget_gradients(leaves: Iterable[Node]) -> None:
     """Set `.grad` of the leaves to None, so that the next backward pass starts their sums anew."""
-    forgotten = getattr(_local.context.backend, "forgotten", None)  # a capture has to know
+    note = getattr(_local.context.backend, "forget", None)  # a capture has to know
     for leaf in leaves:
+        if note is not None:
+            note(leaf)
         leaf.grad = None
-        if forgotten is not None:
-            forgotten.add(leaf)
 
 
 def refuse_in_capture(what: str, node: Node) -> None:
     """Raise where a capture is running and `node` is a value of it: what Python does with the number would not be repeated."""
-    if getattr(_local.context.backend, "forgotten", None) is not None and (node.op is not None or node.requires_grad):
+    if hasattr(_local.context.backend, "forget") and (node.op is not None or node.requires_grad):
         raise CaptureError(
             f"{what} inside a compiled function: its later calls repeat the kernels of this one, not the Python that would see "
             "the number. Return the tensor and look at it outside, or leave this function uncompiled"
@@ -401,6 +415,12 @@ class use_backend:
 
     def __exit__(self, *exc: object) -> None:
         _local.context.backend = self._outer.pop()
+
+
+def recording_mode() -> tuple[Any, Tape | None, bool]:
+    """What this thread records with: the kernel backend, the innermost tape, and whether gradients are wanted."""
+    context = _local.context
+    return context.backend, context.tape, context.grad_enabled
 
 
 def current_backend() -> Any:

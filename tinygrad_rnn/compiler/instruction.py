@@ -11,6 +11,7 @@ import numpy as np
 
 from ..backends import native
 
+ALIGNMENT = 64  # bytes, of every buffer that a program allocates
 ITEM_SIZES = (4, 8)  # of dtype 0, float32, and 1, float64
 
 
@@ -40,47 +41,42 @@ class Place(NamedTuple):
 
     def settled(self) -> Place:
         """The same place in the buffer that this one has become a part of."""
-        buffer, offset = self
-        while buffer.home is not None:
-            buffer, offset = buffer.home[0], buffer.home[1] + offset
-        return self if buffer is self[0] else Place(buffer, offset)
+        place = self
+        while place.buffer.home is not None:
+            home = place.buffer.home
+            place = Place(home.buffer, home.offset + place.offset)
+        return place
 
 
 class Region(NamedTuple):
-    """What a call touches from a place on: an array of `shape`, `strides` in elements of `item` bytes."""
+    """What a call touches from a place on: an array of `shape`, `strides` in elements of `item` bytes.
+
+    low, high    first byte touched, relative to the place, and the one after the last; equal where the region is empty
+    size         bytes of as many elements as it has, stored without gaps
+    contiguous   whether the elements lie in order and without gaps"""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     item: int
     reads: bool
     writes: bool
+    low: int
+    high: int
+    size: int
+    contiguous: bool
 
-    @property
-    def low(self) -> int:
-        """First byte touched, relative to the place."""
-        return sum(min(0, s * (d - 1)) for d, s in zip(self.shape, self.strides, strict=True)) * self.item
-
-    @property
-    def high(self) -> int:
-        """The byte after the last one touched; `low` where the region is empty."""
-        if 0 in self.shape:
-            return self.low
-        return (sum(max(0, s * (d - 1)) for d, s in zip(self.shape, self.strides, strict=True)) + 1) * self.item
-
-    @property
-    def size(self) -> int:
-        """Bytes of as many elements as it has, stored without gaps."""
-        return prod(self.shape) * self.item
-
-    @property
-    def contiguous(self) -> bool:
-        """Whether the elements lie in order and without gaps."""
-        step = 1
-        for d, s in zip(reversed(self.shape), reversed(self.strides), strict=True):
-            if d != 1 and s != step:
-                return False
+    @classmethod
+    def of(cls, shape: tuple[int, ...], strides: tuple[int, ...] | None, item: int, mode: str) -> Region:
+        dense, step = [], 1
+        for d in reversed(shape):
+            dense.append(step)
             step *= d
-        return True
+        strides = tuple(reversed(dense)) if strides is None else strides
+        contiguous = all(d == 1 or s == e for d, s, e in zip(reversed(shape), reversed(strides), dense, strict=True))
+        low = sum(min(0, s * (d - 1)) for d, s in zip(shape, strides, strict=True)) * item
+        high = (sum(max(0, s * (d - 1)) for d, s in zip(shape, strides, strict=True)) + 1) * item
+        high = low if 0 in shape else high
+        return cls(shape, strides, item, "r" in mode, "w" in mode, low, high, prod(shape) * item, contiguous)
 
 
 class Instruction:
@@ -97,6 +93,12 @@ class Instruction:
         self, kernel: str, dtype: int, places: tuple[Place | None, ...], n: tuple[int, ...], c: tuple[float, ...] = ()
     ) -> None:
         self.kernel, self.dtype, self.places, self.n, self.c = kernel, dtype, places, n, c
+
+    def place(self, slot: int) -> Place:
+        """The place of a pointer that is not NULL."""
+        place = self.places[slot]
+        assert place is not None, f"{self.kernel} has no pointer {slot}"
+        return place
 
     def copy(self) -> Instruction:
         return Instruction(self.kernel, self.dtype, self.places, self.n, self.c)
@@ -118,8 +120,8 @@ class Instruction:
         return f"<{self.kernel} {self.n}>"
 
 
-# ---- what each kernel touches: for its pointers, in order, (mode, shape, strides), where mode is "w" for written, "r" for read,
-# "rw" for both; strides None means contiguous, and a fourth entry the size of an element where it is not that of the dtype
+# ---- what each kernel touches: for its pointers, in order, (mode, shape, strides). The mode is "w" for written, "r" for read,
+# "rw" for both; strides None means contiguous; a fourth entry is the size of an element where it is not that of the dtype.
 
 _Spec = tuple
 
@@ -153,6 +155,8 @@ def _matmul(n: tuple[int, ...], dtype: int) -> list[_Spec]:
         ("r", (columns,), None),
         ("r", (-(-columns // panel) * panel * k,), None),
         ("r", (rows, columns), (n[10], 1)),
+        ("w", whole, None),
+        ("r", whole, None),
     ]
 
 
@@ -228,22 +232,14 @@ _SPECS: dict[str, Callable[..., list[_Spec]]] = {
         ("r", n, None),
         ("r", (4,), None, 8),
     ],
+    "keep_mask": lambda n, dtype: [("w", n, None), ("rw", (2,), None, 8)],
 }
-
-
-def _contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    strides, step = [], 1
-    for d in reversed(shape):
-        strides.append(step)
-        step *= d
-    return tuple(reversed(strides))
 
 
 @lru_cache(maxsize=1 << 16)
 def regions(kernel: str, dtype: int, n: tuple[int, ...]) -> tuple[Region, ...]:
     """What a call of `kernel` with sizes `n` touches from each of its pointers on."""
-    out = []
-    for mode, shape, strides, *item in _SPECS[kernel](n, dtype):
-        strides = _contiguous_strides(shape) if strides is None else strides
-        out.append(Region(shape, strides, item[0] if item else ITEM_SIZES[dtype], "r" in mode, "w" in mode))
-    return tuple(out)
+    return tuple(
+        Region.of(shape, strides, item[0] if item else ITEM_SIZES[dtype], mode)
+        for mode, shape, strides, *item in _SPECS[kernel](n, dtype)
+    )

@@ -122,9 +122,9 @@ def _norm_and_inner(graph: Graph, uses: tuple[tuple[int, int], ...], total: np.n
     no product of the size of W is formed."""
     if len(uses) == 1:
         (user, slot) = uses[0]
-        op, residuals = graph.ops[user], graph.records[user].residuals
+        op = graph.ops[user]
         if op is not None and op.name == "linear" and slot == 1 and graph.roles[graph.inputs_of[user][1]] == "parameter":
-            x = residuals[0].reshape(-1, total.shape[1]).astype(np.float64)  # type: ignore[index]
+            x = graph.residuals(user)[0].reshape(-1, total.shape[1]).astype(np.float64)
             d = graph.grads[user].reshape(-1, total.shape[0]).astype(np.float64)  # type: ignore[union-attr]
             if len(x) <= min(total.shape):
                 scale = np.abs(d).max(initial=0) or 1.0  # so that squares of tiny cotangents do not underflow

@@ -9,14 +9,14 @@ from .linear import linear, matmul
 from .loss import cross_entropy, mse_loss
 from .norm import log_softmax, softmax
 from .op import Op, ShapeError
-from .pointwise import add, div, exp, log, mul, neg, pow, relu, sigmoid, sqrt, sub, tanh
+from .pointwise import add, div, dropout, exp, log, mul, neg, pow, relu, sigmoid, sqrt, sub, tanh
 from .reduce import logsumexp, max, mean, sum
 from .shape import concatenate, embedding, index, reshape, stack, take, transpose
 
 TABLE: dict[str, Op] = {
     op.name: op
     for op in (
-        *(add, sub, mul, div, neg, pow, exp, log, sqrt, tanh, sigmoid, relu),
+        *(add, sub, mul, div, neg, pow, exp, log, sqrt, tanh, sigmoid, relu, dropout),
         *(matmul, linear),
         rnn_cell,
         *(sum, mean, max, logsumexp),

@@ -1,7 +1,5 @@
 """Products with a matrix."""
 
-from math import prod
-
 from .op import Op, ShapeError, broadcast
 
 
@@ -41,15 +39,7 @@ def _linear_forward(k, x, w, b=None):
 
 def _linear_vjp(k, g, x, w, needs):
     # out = x w^T + b: gx = g w, gw = g^T x, gb = the sum of g over all rows
-    if g.ndim != 2:
-        rows = prod(x.shape[:-1])
-        flat = _linear_vjp(k, k.reshape(g, (rows, w.shape[0])), k.reshape(x, (rows, w.shape[1])), w, needs)
-        return (k.reshape(flat[0], x.shape) if needs[0] else None, *flat[1:])
-    gx = k.matmul(g, w) if needs[0] else None
-    gw = k.matmul(k.transpose(g), x) if needs[1] else None
-    if len(needs) == 2:
-        return gx, gw
-    return gx, gw, k.sum(g, 0) if needs[2] else None
+    return k.linear_vjp(g, x, w, needs)
 
 
 matmul = Op("matmul", _matmul_shape, _matmul_forward, _matmul_vjp, kind="weights")

@@ -33,10 +33,7 @@ def _mul_forward(k, x, y):
 
 
 def _mul_vjp(k, g, x, y, needs):
-    return (
-        k.sum_to(k.mul(g, y), x.shape) if needs[0] else None,
-        k.sum_to(k.mul(g, x), y.shape) if needs[1] else None,
-    )
+    return k.mul_vjp(g, x, y, needs)
 
 
 def _div_forward(k, x, y):
@@ -141,3 +138,18 @@ sqrt = Op("sqrt", _same, _sqrt_forward, _sqrt_vjp)
 tanh = Op("tanh", _same, _tanh_forward, _derivative_vjp, kind="activation")
 sigmoid = Op("sigmoid", _same, _sigmoid_forward, _derivative_vjp, kind="activation")
 relu = Op("relu", _same, _relu_forward, _relu_vjp, kind="activation")
+
+
+# ---- one input and chance
+
+
+def _dropout_forward(k, x, p, state):
+    mask = k.keep_mask(x.shape, x.dtype, state, p)
+    return k.mul(x, mask), (mask,)
+
+
+def _dropout_vjp(k, g, mask, needs, p, state):
+    return (k.mul(g, mask),)
+
+
+dropout = Op("dropout", _same, _dropout_forward, _dropout_vjp)

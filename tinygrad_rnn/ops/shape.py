@@ -135,10 +135,10 @@ def _concatenate_shape(*shapes, axis):
 
 
 def _concatenate_forward(k, *parts, axis):
-    return k.concatenate(parts, axis), tuple(p.shape[axis] for p in parts)
+    return k.concatenate(parts, axis), (tuple(p.shape[axis] for p in parts),)
 
 
-def _concatenate_vjp(k, g, *sizes, needs, axis):
+def _concatenate_vjp(k, g, sizes, needs, axis):
     out, start = [], 0
     for size, need in zip(sizes, needs, strict=True):
         out.append(k.slice(g, _piece(axis, start, start + size)) if need else None)

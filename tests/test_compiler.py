@@ -1,0 +1,724 @@
+"""Compiled functions against the same functions run eagerly: results, gradients, every node, over passes and programs."""
+
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.compiler import ACROSS_STEPS, EXACT, PASSES, CaptureError
+
+ALL = tuple(PASSES)
+
+
+def rnn_step(rnn, reduce=lambda rnn, x: rnn(x)[1].sum()):
+    def step(x):
+        rnn.zero_grad()
+        loss = reduce(rnn, x)
+        loss.backward()
+        return loss
+
+    return step
+
+
+def eager_tape(fn, *arguments):
+    """(results, tape) of a call of fn that is not compiled."""
+    with tr.Tape() as tape:
+        return fn(*arguments), tape
+
+
+def assert_same_nodes(step, tape, exact, scale=1.0):
+    """Every node of the program's graph against those of an eager run."""
+    ops = [i for i, role in enumerate(step.graph.roles) if role == "op"]
+    assert len(ops) == len(tape.nodes)
+    for i, node in zip(ops, tape.nodes, strict=True):
+        assert step.graph.ops[i] is node.op
+        for mine, theirs in ((step.graph.values[i], node.value), (step.graph.grads[i], node.grad)):
+            assert (mine is None) == (theirs is None)
+            if mine is not None:
+                close(mine, theirs, exact, scale, f"{node.op.name} at {node.address}")
+
+
+def close(mine, theirs, exact, scale=1.0, what=""):
+    if exact:
+        np.testing.assert_array_equal(mine, theirs, err_msg=what)
+    else:
+        eps = np.finfo(theirs.dtype).eps
+        # what cancels is as wrong as the numbers of size 1 that it is made of
+        size = np.abs(theirs[np.isfinite(theirs)]).max(initial=1)
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=50 * size * eps * scale, err_msg=what)
+
+
+def compare(fn, calls, passes, parameters=(), exact=None, scale=1.0):
+    """Call `fn` compiled and eagerly with each of `calls`, twice, from equal states."""
+    exact = set(passes) <= set(EXACT) if exact is None else exact
+    step = tr.compile(fn, passes=passes)
+    for n, arguments in enumerate([*calls, *calls]):
+        state = [p.value.copy() for p in parameters]
+        expected, tape = eager_tape(fn, *arguments)
+        gradients, updated = [p.grad for p in parameters], [p.value.copy() for p in parameters]
+        for p, value in zip(parameters, state, strict=True):
+            p.value[...] = value
+        got = step(*arguments)
+        assert (step.program is None) == (n == 0)
+        for mine, theirs in zip(_flat(got), _flat(expected), strict=True):
+            close(mine.value, theirs.value, exact, scale, "result")
+        for p, g, value in zip(parameters, gradients, updated, strict=True):
+            assert (p.grad is None) == (g is None)
+            if g is not None:
+                close(p.grad, g, exact, scale, f"gradient of {p.name}")
+            close(p.value, value, exact, scale, f"value of {p.name}")
+        if n > 0:
+            assert_same_nodes(step, tape, exact, scale)
+    assert step.program.runs == 2 * len(calls) - 2
+    return step
+
+
+def _flat(x):
+    return [y for part in x for y in _flat(part)] if isinstance(x, (tuple, list)) else [x]
+
+
+PASS_SETS = [(), EXACT, ALL, *[(name,) for name in PASSES], *[tuple(n for n in ALL if n != name) for name in PASSES]]
+
+
+# ---- nets
+
+
+@pytest.mark.parametrize("passes", PASS_SETS, ids=lambda p: "+".join(p) or "none")
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_net_over_a_sequence(passes, batch, layers):
+    rng = np.random.default_rng(0)
+    rnn = tr.nn.RNN(4, 5, layers, dtype=np.float64, seed=0)
+    readout = tr.nn.Linear(5, 3, dtype=np.float64, seed=1)
+
+    def step(x, target):
+        rnn.zero_grad()
+        readout.zero_grad()
+        output, _ = rnn(x)
+        loss = tr.cross_entropy(readout(output).reshape(-1, 3), target)
+        loss.backward()
+        return loss, output
+
+    calls = [(rng.standard_normal((6, batch, 4)), rng.integers(0, 3, 6 * batch)) for _ in range(3)]
+    compare(step, calls, passes, [*rnn.parameters(), *readout.parameters()])
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "sigmoid", "identity"])
+@pytest.mark.parametrize(("bias", "batch_first"), [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("steps", "batch", "features", "hidden"), [(1, 1, 1, 1), (7, 1, 3, 17), (5, 4, 1, 33), (9, 2, 8, 16)])
+def test_all_kinds_of_nets(nonlinearity, bias, batch_first, dtype, steps, batch, features, hidden):
+    rng = np.random.default_rng(1)
+    rnn = tr.nn.RNN(features, hidden, 2, nonlinearity, bias, batch_first, init="orthogonal", dtype=dtype, seed=3)
+    shape = (batch, steps, features) if batch_first else (steps, batch, features)
+    calls = [(rng.standard_normal(shape).astype(dtype),) for _ in range(2)]
+    compare(rnn_step(rnn), calls, ALL, rnn.parameters())
+
+
+def test_a_composed_cell_becomes_one_call_a_step_and_direction():
+    rnn = tr.nn.RNN(4, 8, seed=0)
+    step = tr.compile(rnn_step(rnn))
+    x = np.ones((40, 2, 4), np.float32)
+    for _ in range(3):
+        step(x)
+    assert len(step.program) <= 2 * 40 + 12
+    names = [i.kernel for i in step.program]
+    assert names.count("pack") == 2 and names.count("sum") == 2
+    assert "calls are replayed" in step.program.explain()
+    assert "h' [layer=0, t=7]" in str(step.program)
+
+
+def leaky(size, dtype):
+    recurrent = tr.nn.Linear(size, size, init="orthogonal", dtype=dtype, seed=0)
+
+    def step(x):
+        recurrent.zero_grad()
+        h = x[0] * 0
+        for t in range(len(x)):
+            with tr.scope(layer=0, t=t):
+                h = h * 0.9 + tr.tanh(recurrent(h) + x[t]) * 0.1
+                h.name = "h"
+        loss = (h * h).sum()
+        loss.backward()
+        return loss
+
+    return step, recurrent
+
+
+@pytest.mark.parametrize("passes", [(), EXACT, ALL])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_cell_of_ones_own(passes, dtype):
+    rng = np.random.default_rng(2)
+    step, recurrent = leaky(9, dtype)
+    compiled = compare(
+        lambda x: step(tr.Tensor(x)),
+        [(rng.standard_normal((6, 3, 9)).astype(dtype),) for _ in range(2)],
+        passes,
+        recurrent.parameters(),
+    )
+    assert compiled.graph[0, 3, "h"].value.shape == (3, 9)
+
+
+def test_a_deep_mlp():
+    rng = np.random.default_rng(3)
+    mlp = tr.nn.MLP(12, 10, seed=0)
+    compare(
+        rnn_step(mlp, lambda mlp, x: mlp(x).sum()),
+        [(rng.standard_normal((4, 10)).astype("f4"),) for _ in range(2)],
+        ALL,
+        mlp.parameters(),
+    )
+
+
+# ---- whole training steps
+
+
+@pytest.mark.parametrize("passes", [(), EXACT, ALL])
+@pytest.mark.parametrize("make", ["sgd", "momentum", "adam"])
+def test_training_steps_with_clipping(passes, make):
+    rng = np.random.default_rng(4)
+    data = [(rng.standard_normal((5, 3, 4)), rng.standard_normal((3, 6))) for _ in range(6)]
+
+    def run(compiled):
+        rnn = tr.nn.RNN(4, 6, dtype=np.float64, seed=0)
+        optimizer = {
+            "sgd": lambda: tr.optim.SGD(rnn.parameters(), 0.1),
+            "momentum": lambda: tr.optim.SGD(rnn.parameters(), 0.1, momentum=0.9),
+            "adam": lambda: tr.optim.Adam(rnn.parameters(), 0.01),
+        }[make]()
+
+        def step(x, y):
+            loss = tr.mse_loss(rnn(x)[1][0], y)
+            optimizer.zero_grad()
+            loss.backward()
+            norm = tr.optim.clip_grad_norm_(rnn.parameters(), 0.3)
+            optimizer.step()
+            return loss, norm
+
+        f = tr.compile(step, passes=passes) if compiled else step
+        trail = []
+        for n, (x, y) in enumerate(data):
+            optimizer.lr *= 0.5 if n == 4 else 1.0  # seen by a replay
+            loss, norm = f(x, y)
+            trail += [
+                loss.item(),
+                norm.item(),
+                *[p.value.copy() for p in rnn.parameters()],
+                *[p.grad.copy() for p in rnn.parameters()],
+            ]
+        if compiled:
+            assert f.program.runs == 4
+        return trail
+
+    for a, b in zip(run(True), run(False), strict=True):
+        close(np.asarray(a), np.asarray(b), set(passes) <= set(EXACT))
+
+
+def test_the_graph_shows_the_parameters_that_the_forward_pass_saw():
+    layer = tr.nn.Linear(3, 2, dtype=np.float64, seed=0)
+    optimizer = tr.optim.SGD(layer.parameters(), 0.5)
+
+    @tr.compile
+    def step(x):
+        optimizer.zero_grad()
+        loss = layer(x).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    for _ in range(3):
+        before = layer.weight.value.copy()
+        step(x)
+    np.testing.assert_array_equal(step.graph["weight"].value, before)
+    np.testing.assert_array_equal(step.graph["linear"][0].value, x @ before.T + step.graph["bias"].value)
+    assert not np.array_equal(layer.weight.value, before)
+    assert step.graph["x"].role == "input"
+
+
+def test_gradients_add_up_where_nothing_forgets_them():
+    p = tr.nn.Parameter(np.array([1.0, 2.0]), name="p")
+
+    def add(x):
+        (p * x).sum().backward()
+
+    step = tr.compile(add)
+    x = np.array([3.0, 5.0])
+    for n in range(1, 7):
+        step(x)
+        np.testing.assert_array_equal(p.grad, n * x)
+    p.grad = None  # outside: the next call starts anew
+    for n in range(1, 5):
+        step(x)
+        np.testing.assert_array_equal(p.grad, n * x)
+    p.grad = np.array([100.0, 100.0])
+    step(x)
+    np.testing.assert_array_equal(p.grad, 100 + x)
+
+
+def test_gradients_of_tensors_among_the_arguments_reach_the_caller():
+    step = tr.compile(lambda t: (t * t).sum().backward())
+    for n in range(4):
+        t = tr.Tensor(np.array([1.0, n]), requires_grad=True)
+        step(t)
+        np.testing.assert_array_equal(t.grad, [2.0, 2.0 * n])
+        step(t)
+        np.testing.assert_array_equal(t.grad, [4.0, 4.0 * n])
+
+
+def test_dropout_draws_afresh_at_every_replay():
+    def run(compiled):
+        generator = tr.Generator(3)
+        f = (tr.compile if compiled else lambda f: f)(lambda x: tr.dropout(x, 0.5, generator=generator).sum())
+        return [f(np.ones(100)).item() for _ in range(6)]
+
+    assert run(True) == run(False)
+    assert len(set(run(True))) > 3
+
+
+# ---- what each pass does to a list
+
+
+def kernels(fn, passes, *arguments):
+    """Names of the kernels of fn, compiled with some passes, in order; and the program."""
+    step = tr.compile(fn, passes=passes)
+    for _ in range(3):
+        step(*arguments)
+    return [i.kernel for i in step.program], step
+
+
+ONES = np.ones((3, 4))
+
+
+def test_dead_calls_are_left_out_and_can_be_read():
+    names, step = kernels(lambda x: (tr.exp(x), tr.tanh(x) * 2.0)[0], ["dead"], ONES)
+    assert names == ["exp"]
+    np.testing.assert_allclose(step.graph["mul"][0].value, 2 * np.tanh(1.0), rtol=1e-15)
+
+
+def test_what_is_computed_twice_is_shared():
+    names, _ = kernels(lambda x: tr.exp(x) * tr.exp(x), ["share"], ONES)
+    assert names == ["exp", "mul"]
+    names, step = kernels(lambda x: (tr.exp(x), tr.exp(x)), ["share"], ONES)
+    assert names == ["exp", "copy"]
+    a, b = step(ONES)
+    np.testing.assert_array_equal(a.value, b.value)
+
+
+def test_the_same_after_a_write_is_not_shared():
+    p = tr.nn.Parameter(ONES.copy())
+    optimizer = tr.optim.SGD([p], 0.5)
+
+    def fn():
+        optimizer.zero_grad()
+        before = p * 2.0
+        before.sum().backward()
+        optimizer.step()
+        return before, p * 2.0
+
+    compare(fn, [()] * 3, ["share"], [p])
+
+
+def test_zeros_are_overwritten():
+    def fn(x):
+        p.zero_grad()
+        h = p * x
+        loss = (h[0] * h[1] + h[2]).sum()
+        loss.backward()
+        return loss
+
+    p = tr.nn.Parameter(ONES.copy())
+    before, _ = kernels(fn, [], ONES)
+    after, _ = kernels(fn, ["overwrite"], ONES)
+    assert before.count("fill") == 1 and before.count("accumulate") == 3
+    assert after.count("fill") == 0 and after.count("accumulate") == 0
+    compare(fn, [(ONES * 3,), (ONES * 5,)], ["overwrite"], [p])
+
+
+def test_copies_are_placed():
+    names, step = kernels(lambda x: tr.stack([tr.exp(x), tr.tanh(x), tr.exp(x * 2.0)]), ["place"], ONES)
+    assert "copy" not in names
+    np.testing.assert_array_equal(step.graph["tanh"][0].value, np.tanh(ONES))
+    # what is copied twice can lie in one place only; an input, in none
+    names, step = kernels(lambda x: (lambda y: tr.stack([y, y, tr.functions.as_tensor(x)]))(tr.exp(x)), ["place"], ONES)
+    assert names.count("copy") == 2
+    np.testing.assert_array_equal(step(ONES * 2).value, np.stack([np.exp(ONES * 2)] * 2 + [ONES * 2]))
+
+
+def test_products_with_one_weight_are_one():
+    w = tr.nn.Parameter(np.arange(20.0).reshape(5, 4), name="w")
+
+    def fn(x):
+        return tr.stack([tr.tanh(tr.linear(x[t], w)) for t in range(len(x))])
+
+    x = np.random.default_rng(0).standard_normal((6, 3, 4))
+    names, _ = kernels(fn, ["order", "batch"], x)
+    assert names.count("matmul") == 1
+    compare(fn, [(x,), (x + 1,)], ["order", "batch"])
+
+    def chain(x):  # each needs the one before
+        h = x
+        for _ in range(4):
+            h = tr.tanh(tr.linear(h, v))
+        return h
+
+    v = tr.nn.Parameter(np.eye(4), name="v")
+    assert kernels(chain, ["order", "batch"], ONES)[0].count("matmul") == 4
+
+
+def test_a_step_of_a_net_is_one_call_when_its_input_is_not_batched():
+    rnn = tr.nn.RNN(4, 5, dtype=np.float64, seed=0)
+    names, _ = kernels(lambda x: rnn(x)[1], ["dead", "fuse", "pack"], np.ones((6, 2, 4)))
+    assert names.count("rnn_cell") == 6 and names.count("matmul") == 0
+    compare(lambda x: rnn(x)[1], [(np.random.default_rng(0).standard_normal((6, 2, 4)),)] * 2, ["dead", "fuse", "pack"])
+
+
+def test_what_a_pass_folds_away_is_not_what_others_read():
+    """Each of these reads an intermediate result that a careless fusion would drop."""
+    w = tr.nn.Parameter(np.random.default_rng(0).standard_normal((4, 4)), name="w")
+    for fn in (
+        lambda x: (lambda z: (tr.tanh(z), z))(tr.linear(x, w)),
+        lambda x: (lambda z: tr.tanh(z) * tr.sigmoid(z))(tr.linear(x, w)),
+        lambda x: (lambda z: tr.linear(z, w) + z)(tr.linear(x, w)),
+        lambda x: (lambda z: z + z)(tr.linear(x, w)),
+        lambda x: (lambda z: tr.tanh(z[0] + z[1]))(tr.linear(x, w)),
+        lambda x: (lambda y, z: tr.stack([y + z, y * z, z]))(tr.linear(x, w), tr.tanh(x)),
+        lambda x: tr.tanh(tr.linear(x, w) + tr.linear(tr.mul(x, x), w)),
+    ):
+        compare(fn, [(ONES * 0.3,), (ONES * 0.7,)], ALL)
+
+
+# ---- long sequences
+
+
+@pytest.mark.parametrize("every", [1, 3, 7, 100])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_recomputed_stretches_give_the_same_bits(every, layers):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((30, 2, 4)).astype(np.float32)
+    across = [n for n in PASSES if n not in ACROSS_STEPS]
+    trails = []
+    for options in ({"passes": across}, {"checkpoint_every": every}):
+        rnn = tr.nn.RNN(4, 8, layers, seed=0)
+        step = tr.compile(rnn_step(rnn, lambda rnn, x: (rnn(x)[0] * 0.1).sum()), **options)
+        trails.append([(step(x * n).item(), *[p.grad.copy() for p in rnn.parameters()]) for n in range(1, 5)])
+    for a, b in zip(*trails, strict=True):
+        for u, v in zip(a, b, strict=True):
+            np.testing.assert_array_equal(u, v)
+    reference = tr.trace(rnn, x * 4, loss=lambda output: (output * 0.1).sum())
+    for t in (0, 11, 29):
+        for what in ("h", "z"):
+            close(step.graph[0, t, what].value, reference[0, t, what].value, False, 10)
+            close(step.graph[0, t, what].grad, reference[0, t, what].grad, False, 10)
+
+
+def test_memory_grows_with_the_root_of_the_steps():
+    bytes_ = {}
+    for steps in (64, 576):
+        for every in (None, round(steps**0.5)):
+            rnn = tr.nn.RNN(2, 16, seed=0)
+            step = tr.compile(rnn_step(rnn), checkpoint_every=every)
+            for _ in range(2):
+                step(np.ones((steps, 4, 2), np.float32))
+            bytes_[steps, every] = step.program.bytes
+    assert bytes_[576, None] > 7 * bytes_[64, None]
+    assert bytes_[576, 24] < 3.2 * bytes_[64, 8] and bytes_[576, 24] < bytes_[576, None] / 8
+
+
+# ---- what is seen, and what is kept
+
+
+def test_changes_from_outside_are_seen():
+    layer = tr.nn.Linear(2, 2, dtype=np.float64, seed=0)
+    step = tr.compile(lambda x: layer(x))
+    x = np.array([[1.0, 2.0]])
+    for _ in range(3):
+        step(x)
+    layer.weight.value[...] = 1
+    layer.load_state_dict({"weight": layer.weight.value, "bias": np.array([1.0, 2.0])})
+    np.testing.assert_array_equal(step(x).value, [[4, 5]])
+    layer.weight.value = np.zeros((2, 2))  # another array: another program
+    np.testing.assert_array_equal(step(x).value, [[1, 2]])
+
+
+def test_results_are_copies_and_structures_stay():
+    step = tr.compile(lambda x: {"a": (tr.Tensor(x) * 2.0, [None, 3]), "b": x})
+    kept = [step(np.full(2, float(n))) for n in range(5)]
+    for n, result in enumerate(kept):
+        np.testing.assert_array_equal(result["a"][0].value, [2.0 * n] * 2)
+        np.testing.assert_array_equal(result["b"], [n, n])
+        assert result["a"][1] == [None, 3]
+
+
+def test_one_program_for_each_shape_and_a_bounded_number():
+    step = tr.compile(lambda x, k=1.0: tr.Tensor(x) * k, programs=3)
+    for _ in range(3):
+        for n in range(1, 4):
+            np.testing.assert_array_equal(step(np.ones(n)).value, np.ones(n))
+    assert len(step.programs) == 3
+    for n in range(4, 9):
+        step(np.ones(n))
+        step(np.ones(n))
+    assert len(step.programs) == 3
+    np.testing.assert_array_equal(step(np.ones(2), k=2.0).value, [2, 2])
+    with pytest.warns(UserWarning, match="pass what changes"):
+        for n in range(20):
+            step(np.ones(2), float(n))
+
+
+def test_integers_of_any_dtype_and_layout():
+    weight = tr.nn.Parameter(np.arange(12.0).reshape(6, 2), name="w")
+    step = tr.compile(lambda i: tr.embedding(weight, i[:, ::2]))
+    rng = np.random.default_rng(0)
+    for dtype in (np.int64, np.int32, np.uint8):
+        for _ in range(4):
+            i = rng.integers(0, 6, (3, 5)).astype(dtype)
+            np.testing.assert_array_equal(step(i).value, weight.value[i[:, ::2]])
+    assert len(step.programs) == 1
+    with pytest.raises(IndexError, match="outside"):
+        step(np.full((3, 5), 6))
+
+
+def test_elided_nodes_are_recomputed_when_read():
+    rnn = tr.nn.RNN(3, 4, dtype=np.float64, seed=0)
+    step = tr.compile(rnn_step(rnn))
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        x = rng.standard_normal((5, 2, 3))
+        step(x)
+    z = step.graph[0, :, "z"].value
+    np.testing.assert_allclose(np.tanh(z), step.graph[0, :, "h"].value, rtol=1e-13)
+    step(x * 0.5)
+    assert np.abs(step.graph[0, :, "z"].value - z).max() > 0.01  # not those of the run before
+    np.testing.assert_allclose(step.graph.grad_terms("weight_hh_l0").sum(), rnn.weight_hh_l0.grad, rtol=1e-12)
+    reference = tr.trace(rnn, x * 0.5, loss=lambda output: output[-1].sum())
+    np.testing.assert_allclose(step.graph.gain().log_norm, reference.gain().log_norm, rtol=1e-9)
+    assert step.graph.why().kind == reference.why().kind
+
+
+def test_inside_a_tape_or_another_compiled_function_it_simply_runs():
+    inner = tr.compile(lambda x: tr.mul(x, x))
+    outer = tr.compile(lambda x: inner(x) + 1.0)
+    for n in range(4):
+        np.testing.assert_array_equal(outer(np.array([float(n)])).value, [1.0 * n * n + 1])
+    assert len(outer.program) == 2 and inner.program is None
+    graph = tr.trace(lambda x: inner(x).sum(), np.ones(2))
+    assert len(graph["mul"]) == 1
+
+
+def test_it_lets_go_of_models():
+    def make():
+        rnn = tr.nn.RNN(2, 3, seed=0)
+        step = tr.compile(rnn_step(rnn))
+        for _ in range(3):
+            step(np.ones((4, 1, 2), np.float32))
+        return step, weakref.ref(rnn)
+
+    step, alive = make()
+    step(np.ones((4, 1, 2), np.float32))  # the function keeps its model
+    del step
+    gc.collect()
+    assert alive() is None
+
+
+def test_from_many_threads():
+    rnn = tr.nn.RNN(3, 16, seed=0)
+    with tr.no_grad():
+        expected = {n: rnn(np.full((9, 2, 3), n, np.float32))[0].value for n in range(4)}
+    step = tr.compile(lambda x: rnn(x)[0])
+    wrong = []
+
+    def work(n):
+        for _ in range(30):
+            if np.abs(step(np.full((9, 2, 3), n, np.float32)).value - expected[n]).max() > 1e-5:
+                wrong.append(n)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+# ---- what cannot be captured
+
+
+def raises_capture_error(fn, calls, match):
+    step = tr.compile(fn)
+    with pytest.raises(CaptureError, match=match):
+        for arguments in calls:
+            step(*arguments)
+
+
+X = np.array([1.0, 2.0])
+
+
+def test_what_cannot_be_repeated_is_refused():
+    layer = tr.nn.Linear(2, 2, dtype=np.float64, seed=0)
+    counter = iter(range(100))
+    kept = {}
+
+    def stateful(x):
+        h = kept.get("h", tr.Tensor(np.zeros(2)))
+        kept["h"] = tr.tanh(h + x)
+        return kept["h"]
+
+    for fn, match in [
+        (lambda x: tr.Tensor(x).sum().item(), "item"),
+        (lambda x: layer(x[None]) if layer(x[None]).sum() > 0 else None, "comparing"),
+        (lambda x: tr.Tensor(x) * float(layer(x[None]).sum()), "float"),
+        (lambda x: tr.Tensor(np.tanh(x)) * 2.0, "mul"),
+        (lambda x: tr.Tensor(x) * float(next(counter)), "constant"),
+        (stateful, "add"),
+        (lambda x: tr.Tensor(x[x > 0]).sum(), "constant"),
+    ]:
+        raises_capture_error(fn, [(X,), (-0.5 * X,), (X * 3,)], match)
+
+
+def test_what_only_other_values_show_is_found_when_they_come():
+    step = tr.compile(lambda x, y: tr.Tensor(np.tanh(x)) * 2.0 + y)
+    for _ in range(3):
+        step(X, X)
+    np.testing.assert_array_equal(step(X, X * 5).value, np.tanh(X) * 2 + X * 5)
+    with pytest.raises(CaptureError, match="a constant"):
+        step(X * 2, X)
+    assert step.programs == []
+    np.testing.assert_array_equal(step(X * 2, X).value, np.tanh(X * 2) * 2 + X)  # a new capture
+
+
+def test_without_checks_the_second_call_is_a_replay():
+    calls = []
+    step = tr.compile(lambda x: calls.append(x) or tr.mul(x, x), check=False)
+    for n in range(4):
+        np.testing.assert_array_equal(step(X * n).value, (X * n) ** 2)
+        np.testing.assert_array_equal(step.graph["mul"][0].value, (X * n) ** 2)
+    assert len(calls) == 1 and step.program.runs == 3
+
+
+def test_a_graph_does_not_pass_through():
+    step = tr.compile(lambda t: t * 2.0)
+    with pytest.raises(CaptureError, match="detach"):
+        step(tr.Tensor(X, requires_grad=True) * 2.0)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="requires a gradient"):
+            step(tr.Tensor(X)).sum().backward()
+
+
+def test_an_error_inside_leaves_no_program():
+    def fails(x):
+        raise KeyError("mine")
+
+    step = tr.compile(fails)
+    with pytest.raises(KeyError, match="mine"):
+        step(X)
+    assert step.programs == [] and step.program is None
+    with pytest.raises(RuntimeError, match="before the first call"):
+        step.graph  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: tr.compile(3), TypeError),
+        (lambda: tr.compile(lambda: 0, passes=["no such"]), ValueError),
+        (lambda: tr.compile(lambda: 0, programs=0), ValueError),
+        (lambda: tr.compile(lambda: 0, checkpoint_every=0), ValueError),
+    ],
+)
+def test_wrong_settings_raise(call, error):
+    with pytest.raises(error):
+        call()
+
+
+# ---- random programs
+
+
+@st.composite
+def programs(draw):
+    """(kinds of ops with the places of their inputs, size of a pool of tensors)"""
+    steps = draw(st.integers(1, 25))
+    return [
+        (draw(st.sampled_from(OPS)), draw(st.integers(0, 1000)), draw(st.integers(0, 1000)), draw(st.integers(0, 5)))
+        for _ in range(steps)
+    ]
+
+
+ROWS, COLUMNS = 3, 4
+OPS = [
+    "add",
+    "sub",
+    "mul",
+    "tanh",
+    "sigmoid",
+    "relu",
+    "linear",
+    "linear",
+    "matmul",
+    "row",
+    "stack",
+    "join",
+    "mean",
+    "softmax",
+    "scale",
+    "bias",
+    "slice",
+]
+
+
+def evaluate(program, x, parameters):
+    """The value of a random program on x(steps, ROWS, COLUMNS): all its tensors have the shape (ROWS, COLUMNS)."""
+    weights, biases = parameters[:2], parameters[2:]
+    pool = [x[t] for t in range(len(x))]
+    for op, a, b, n in program:
+        # mostly recent tensors, as in a net
+        u, v = pool[-1 - a % min(len(pool), 4)], pool[-1 - b % len(pool)]
+        with tr.scope(t=len(pool)):
+            pool.append(
+                {
+                    "add": lambda u, v: u + v,
+                    "sub": lambda u, v: u - v * 0.5,
+                    "mul": lambda u, v: u * v,
+                    "tanh": lambda u, v: tr.tanh(u),
+                    "sigmoid": lambda u, v: tr.sigmoid(u),
+                    "relu": lambda u, v: tr.relu(u),
+                    "linear": lambda u, v: tr.linear(u, weights[n % 2], biases[0] if n % 3 else None),
+                    "matmul": lambda u, v: u @ weights[n % 2],
+                    "row": lambda u, v: u[n % ROWS] + v * 0.1,
+                    "stack": lambda u, v: tr.stack([u, v, u])[n % 3],
+                    "join": lambda u, v: tr.concatenate([u, v])[1 : 1 + ROWS],
+                    "mean": lambda u, v: u - u.mean(axis=n % 2, keepdims=True),
+                    "softmax": lambda u, v: tr.softmax(u, n % 2),
+                    "scale": lambda u, v: u * 0.5,
+                    "bias": lambda u, v: u + biases[1],
+                    "slice": lambda u, v: u[::-1],
+                }[op](u, v)
+            )
+    return sum((p * (1.0 + i) for i, p in enumerate(pool[-3:])), pool[-1] * 0.0).sum()
+
+
+@given(programs(), st.lists(st.sampled_from(ALL), unique=True), st.integers(0, 3))
+def test_random_programs(program, passes, seed):
+    rng = np.random.default_rng(seed)
+    parameters = [
+        tr.nn.Parameter(rng.standard_normal(s) * 0.5, name=n)
+        for n, s in (("w0", (4, 4)), ("w1", (4, 4)), ("b0", (4,)), ("b1", (4,)))
+    ]
+
+    def step(x):
+        for p in parameters:
+            p.zero_grad()
+        loss = evaluate(program, tr.Tensor(x), parameters)
+        if loss.requires_grad:
+            loss.backward()
+        return loss
+
+    passes = tuple(n for n in ALL if n in passes)
+    calls = [(rng.standard_normal((4, ROWS, COLUMNS)),) for _ in range(3)]
+    for chosen in (passes, ALL, EXACT):
+        compare(step, calls, chosen, parameters, scale=1e3)

@@ -1,0 +1,167 @@
+"""compile(): a function of arrays, captured once, and then repeated without Python."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from ..backends import native
+from ..tape import recording_mode
+from ..tensor import Tensor
+from .captured import CapturedCall, key_of
+from .live import LiveGraph
+from .passes import PASSES
+from .program import Program
+
+Passes = bool | Iterable[str]
+
+
+def compile(
+    fn: Callable[..., Any] | None = None,
+    *,
+    passes: Passes = True,
+    check: bool = True,
+    programs: int = 8,
+    checkpoint_every: int | None = None,
+) -> Any:
+    """Make `fn` a function that repeats its kernels in one C call: forward, backward, clipping and optimizer steps alike.
+
+        step = tr.compile(train_step)      # or @tr.compile
+        loss = step(x, y)
+        step.graph[0, 3, "tanh"].grad      # any node of the last call
+
+    The first call with arguments of new shapes runs `fn` and writes down the kernels that it calls; the second runs it again
+    and checks that repeating those kernels gives the same bits; every later one repeats them, but for those in which an array
+    among the arguments differs for the first time, which are checked too. What Python does besides, printing or counting,
+    happens in these calls alone, and a value that Python branches on must not come from a tensor.
+
+    fn        takes arrays and tensors (which may differ from call to call in their values), numbers and strings (a program for
+              each value), modules, optimizers and other objects, and lists, tuples and dictionaries of these; returns tensors,
+              arrays or such structures of them. Parameters, optimizers and constants that it reaches otherwise are shared, not
+              copied: a new learning rate, a loaded state_dict or a write in place is seen by the next call
+    passes    True for all, False for none (then results have the very bits of an uncompiled call), or names of tinygrad_rnn.
+              compiler.PASSES, applied in that order
+    check     whether calls are compared; otherwise the second is a replay already
+    programs  how many programs are kept, one for each combination of shapes; the one that was used longest ago goes first
+    checkpoint_every   for long sequences: of the steps t that scopes name, the forward pass keeps what each stretch of so many
+              hands on to the next, and computes the rest again when the backward pass comes to it. With the square root of the
+              number of steps, memory grows with that root too. Passes that work across steps (ACROSS_STEPS) are left out; the
+              bits are those of a program without them. Reading a node computes what leads to it again
+
+    Results are copies, without a graph: call backward() inside. A parameter's `.grad` is written to in place by later calls.
+    Inside a `Tape`, a trace or another compiled function, and on another backend, `fn` simply runs. Raises CaptureError where
+    `fn` does what cannot be repeated, and says where."""
+    if fn is None:
+        return lambda f: Compiled(f, passes, check, programs, checkpoint_every)
+    return Compiled(fn, passes, check, programs, checkpoint_every)
+
+
+class Compiled:
+    """A compiled function; see compile().
+
+    program   the program of the last call; None where that ran `fn` itself
+    graph     its nodes as a graph (see Trace), holding the values and cotangents of the last call
+    programs  all programs that are kept"""
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        passes: Passes = True,
+        check: bool = True,
+        programs: int = 8,
+        checkpoint_every: int | None = None,
+    ) -> None:
+        if not callable(fn):
+            raise TypeError(f"compile: expected a function, got {type(fn).__name__}")
+        if programs < 1:
+            raise ValueError(f"compile: programs must be at least 1, got {programs}")
+        if checkpoint_every is not None and (not isinstance(checkpoint_every, int) or checkpoint_every < 1):
+            raise ValueError(f"compile: checkpoint_every must be a positive integer, got {checkpoint_every!r}")
+        names = tuple(PASSES) if passes is True else () if passes is False else tuple(passes)
+        for name in names:
+            if name not in PASSES:
+                raise ValueError(f"compile: unknown pass {name!r}; expected some of {', '.join(PASSES)}")
+        self._fn, self._passes, self._check, self._most = fn, names, check, programs
+        self._checkpoint_every = checkpoint_every
+        self._captured: OrderedDict[Any, list[CapturedCall]] = OrderedDict()
+        self._last: CapturedCall | None = None
+        self._lock = threading.RLock()
+        self._captures = 0
+        self.__doc__, self.__name__ = fn.__doc__, getattr(fn, "__name__", type(fn).__name__)
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        backend, tape, wanted = recording_mode()
+        if backend is not native or tape is not None:
+            return self._fn(*arguments, **keywords)
+        arrays: list[np.ndarray] = []
+        tensors: list[Tensor] = []
+        key = wanted, key_of(arguments, arrays, tensors), key_of(keywords, arrays, tensors) if keywords else None
+        with self._lock:
+            for captured in self._captured.get(key, ()):
+                if captured.fits():
+                    self._last = captured
+                    if not (self._check and captured.to_check(arrays)):
+                        return captured.replayed(arrays, tensors)
+                    return self._checked(captured, key, arguments, keywords, arrays)
+            return self._capture(key, arguments, keywords, arrays, tensors)
+
+    def _capture(self, key: Any, arguments: tuple, keywords: dict, arrays: list[np.ndarray], tensors: list[Tensor]) -> Any:
+        known = [leaf for of_one in self._captured.values() for c in of_one for leaf, *_ in c.leaves]
+        captured = CapturedCall(self._fn, arguments, keywords, arrays, tensors, known, self._check)
+        self._captures += 1
+        if self._captures == 4 * self._most:
+            warnings.warn(
+                f"{self.__name__} was captured {self._captures} times: every number, string and shape among its arguments "
+                "makes a program of its own; pass what changes from call to call as an array",
+                stacklevel=3,
+            )
+        self._captured.setdefault(key, []).append(captured)
+        self._captured.move_to_end(key)
+        while sum(map(len, self._captured.values())) > self._most:
+            oldest = next(iter(self._captured))
+            self._captured[oldest].pop(0)
+            if not self._captured[oldest]:
+                del self._captured[oldest]
+        self._last = captured
+        if not self._check:
+            captured.build(self._passes, self._checkpoint_every)
+        results, captured.results = captured.results, None
+        return results
+
+    def _checked(self, captured: CapturedCall, key: Any, arguments: tuple, keywords: dict, arrays: list[np.ndarray]) -> Any:
+        try:
+            results = captured.checked(self._fn, arguments, keywords, arrays)
+        except BaseException:
+            self._captured[key].remove(captured)  # it cannot be trusted, or was not checked to the end
+            raise
+        if captured.program is None:
+            captured.build(self._passes, self._checkpoint_every)
+        return results
+
+    @property
+    def program(self) -> Program | None:
+        """The program that the last call ran; None where it ran the function itself."""
+        return None if self._last is None else self._last.program
+
+    @property
+    def programs(self) -> list[Program]:
+        """The programs that are kept, the one whose shapes were met last at the end."""
+        return [c.program for of_one in self._captured.values() for c in of_one if c.program is not None]
+
+    @property
+    def graph(self) -> LiveGraph:
+        """The nodes of the last call, by address; see Trace. Values and cotangents are read when asked for, and are those of
+        the last call then. Raises RuntimeError before the first call."""
+        if self._last is None:
+            raise RuntimeError("compile: there is no graph before the first call")
+        if self._last.program is None:
+            self._last.build(self._passes, self._checkpoint_every)
+        return self._last.graph
+
+    def __repr__(self) -> str:
+        return f"<compiled {self.__name__}: {len(self.programs)} programs>"

@@ -1,0 +1,116 @@
+"""The graph of a program: the nodes of the captured run, with the values and cotangents of the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..flow.trace import Trace
+from ..tape import NOWHERE, Node
+from .instruction import Buffer
+from .program import Program, Slot
+
+_EMPTY = np.empty(0, np.float32)
+
+
+class Skeleton:
+    """What is left of captured nodes when their arrays are gone: copies of the nodes, in the same order, and for each the slots
+    of its value, its cotangent and its residuals."""
+
+    def __init__(
+        self, nodes: list[Node], root: Node, cotangents: dict[int, np.ndarray], slot: Callable[[np.ndarray], Slot]
+    ) -> None:
+        self._of: dict[int, Node] = {}
+        self._slot = slot
+        self.values: dict[int, Slot] = {}
+        self.cotangents = {i: slot(g) for i, g in cotangents.items()}
+        self.residuals: dict[int, tuple] = {}
+        self.nodes = [self._copy(node) for node in nodes]
+        self.root = self._copy(root)
+
+    def _copy(self, node: Node) -> Node:
+        found = self._of.get(node.index)
+        if found is None:
+            found = self._of[node.index] = Node(_EMPTY, node.requires_grad, node.name)
+            found.index, found.op, found.address = node.index, node.op, node.address
+            found.params, found.needs, found.kept = node.params, node.needs, node.kept
+            found.inputs = tuple([self._copy(x) for x in node.inputs])
+            found.residuals = ()
+            self.values[node.index] = self._slot(node.value)
+            self.residuals[node.index] = tuple(
+                [self._slot(r) if isinstance(r, np.ndarray) else r for r in node.residuals or ()]
+            )
+        return found
+
+    def _slots(self) -> Iterator[tuple[Node, str, Slot]]:
+        for i, node in self._of.items():
+            what = f"{node.op.name if node.op else 'leaf'}{f' {node.name!r}' if node.name else ''}"
+            place = "" if node.address == NOWHERE else f" [{node.address}]"
+            yield node, what + place, self.values[i]
+            if i in self.cotangents:
+                yield node, f"gradient of {what}{place}", self.cotangents[i]
+            for r in self.residuals[i]:
+                if isinstance(r, Slot):
+                    yield node, f"residual of {what}{place}", r
+
+    def outside(self) -> set[Buffer]:
+        """Buffers from outside the program that a node has its arrays in."""
+        return {s.place.buffer for _, _, s in self._slots() if s.place is not None and s.place.buffer.array is not None}
+
+    def labels(self) -> dict[Buffer, list[tuple[int, str]]]:
+        """What a buffer holds, by offset."""
+        found: dict[Buffer, list[tuple[int, str]]] = {}
+        for _, what, slot in self._slots():
+            if slot.place is not None:
+                found.setdefault(slot.place.buffer, []).append((slot.place.offset, what))
+        return found
+
+    def steps(self) -> dict[Buffer, int]:
+        """The time step of what buffers of the program hold, values and residuals, where it has one."""
+        found = {}
+        for node, what, slot in self._slots():
+            place, t = slot.place, node.address.t
+            if place is not None and place.buffer.array is None and t is not None and not what.startswith("gradient"):
+                found[place.buffer] = t
+        return found
+
+    def cotangent_buffers(self) -> set[Buffer]:
+        """Buffers of the program that hold cotangents."""
+        return {s.place.buffer for s in self.cotangents.values() if s.place is not None and s.place.buffer.array is None}
+
+
+class _Arrays(Sequence):
+    """The arrays of slots, read when asked for: copies, which later runs leave alone."""
+
+    def __init__(self, program: Program, slots: list[Slot | None]) -> None:
+        self._program, self._slots = program, slots
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return _Arrays(self._program, self._slots[i])
+        slot = self._slots[i]
+        return None if slot is None else self._program.array(slot).copy()
+
+
+class LiveGraph(Trace):
+    """A graph whose values and cotangents are those of the last run of a program, whenever they are read. What the passes left
+    out is recomputed then."""
+
+    def __init__(
+        self, program: Program, skeleton: Skeleton, parameter_names: dict[int, str], input_names: dict[int, str]
+    ) -> None:
+        self._program, self._skeleton = program, skeleton
+        super().__init__(skeleton.nodes, skeleton.root, {}, parameter_names, input_names)
+        self.grads: Any = _Arrays(program, [skeleton.cotangents.get(n.index) for n in self.records])
+
+    def _snapshot(self) -> Any:
+        return _Arrays(self._program, [self._skeleton.values[n.index] for n in self.records])
+
+    def residuals(self, position: int) -> tuple:
+        found = self._skeleton.residuals[self.records[position].index]
+        return tuple([self._program.array(r).copy() if isinstance(r, Slot) else r for r in found])

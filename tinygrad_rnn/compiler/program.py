@@ -1,0 +1,245 @@
+"""A program: a captured list of calls after its passes, with memory of its own, repeated in one C call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..backends import native
+from .instruction import ALIGNMENT, Buffer, Instruction, Place
+from .listing import Listing
+
+
+class Slot(NamedTuple):
+    """Where the program has an array: shape and strides (in bytes) of one at a place; or, without a place, a constant."""
+
+    place: Place | None
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype
+    constant: np.ndarray | None = None
+
+
+class _View:
+    """An array over memory at an address, which `holder` keeps alive, as numpy's array interface describes it."""
+
+    def __init__(self, address: int, slot: Slot, holder: Any) -> None:
+        self.holder = holder
+        self.__array_interface__ = {
+            "data": (address, False),
+            "shape": slot.shape,
+            "strides": slot.strides,
+            "typestr": slot.dtype.str,
+            "version": 3,
+        }
+
+
+def _bytes_of(array: np.ndarray) -> np.ndarray:
+    low, high = np.lib.array_utils.byte_bounds(array)
+    return np.asarray(_View(low, Slot(None, (high - low,), (1,), np.dtype(np.uint8)), array))
+
+
+class Program:
+    """A list of kernel calls that repeats what a function did.
+
+    print(program)     the list, with what each call is for; program.explain() says what each pass did
+    len(program)       number of calls
+    program.bytes      memory that it allocated for itself
+    program.runs       how often it was run"""
+
+    def __init__(
+        self,
+        instructions: list[Instruction],
+        kept: Iterable[Buffer],
+        watched: Iterable[Buffer],
+        labels: dict[Buffer, list[tuple[int, str]]],
+        passes: Mapping[str, Callable[[Listing], str]],
+    ) -> None:
+        """kept: buffers that must be there after a run; watched: those of the outside that are wanted as they were before the
+        program wrote to them; labels: what to call the contents of a buffer, by offset."""
+        self._captured, self._labels = instructions, labels
+        self._names: dict[Place, str] | None = None
+        listing = Listing([i.copy() for i in instructions], kept)
+        self.report: list[tuple[str, str, int]] = []
+        for name, transform in passes.items():
+            self.report.append((name, transform(listing), len(listing.instructions)))
+        self._elided = listing.elided
+        self._before: dict[Buffer, Buffer] = {}
+        self._keep_old(listing, set(watched))
+        self.instructions = listing.instructions
+        self._allocate(listing)
+        self._replay = native.Replay([self._call(i) for i in self.instructions])
+        self.runs = 0
+        self._recomputed: dict[Buffer, np.ndarray] = {}
+
+    # ---- memory
+
+    def _keep_old(self, listing: Listing, watched: set[Buffer]) -> None:
+        """Copy what is watched before it is written: a parameter, as the forward pass saw it."""
+        new: dict[int, list[Instruction]] = {}
+        for at, i in enumerate(listing.instructions):
+            for p in i.writes():
+                if p.buffer in watched and p.buffer not in self._before:
+                    old = self._before[p.buffer] = Buffer(p.buffer.size)
+                    n = (1, old.size // 4, 1, 1)
+                    new.setdefault(at, []).append(Instruction("copy", 0, (Place(old, 0), Place(p.buffer, 0)), n))
+                    listing.kept.add(old)
+        listing.replace({at: [*copies, listing.instructions[at]] for at, copies in new.items()})
+
+    def _allocate(self, listing: Listing) -> None:
+        buffers = dict.fromkeys(p.buffer for i in self.instructions for p in i.places if p is not None)
+        buffers |= dict.fromkeys(Place(b, 0).settled().buffer for b in listing.kept)
+        self._base: dict[Buffer, int] = {}
+        total = 0
+        for b in buffers:
+            if b.array is None:
+                self._base[b] = total
+                total += -(-b.size // ALIGNMENT) * ALIGNMENT
+        self._arena = np.empty(total + ALIGNMENT, np.uint8)
+        start = -(-self._arena.ctypes.data // ALIGNMENT) * ALIGNMENT
+        for b in self._base:
+            self._base[b] += start
+        self.bytes = self._arena.nbytes
+
+    def _address(self, place: Place | None) -> int:
+        if place is None:
+            return 0
+        buffer, offset = place.settled()
+        if buffer.array is not None and buffer not in self._base:
+            self._base[buffer] = np.lib.array_utils.byte_bounds(buffer.array)[0]
+        return self._base[buffer] + offset
+
+    def _call(self, i: Instruction) -> tuple:
+        return i.kernel, i.dtype, tuple([self._address(p) for p in i.places]), i.n, i.c
+
+    def start_from(self, contents: Iterable[tuple[Buffer, np.ndarray]], before: dict[int, np.ndarray]) -> None:
+        """Take over what the captured calls left in their arrays, so that a program that has not run yet can be read. before:
+        what was in arrays from outside, by their id, before those calls wrote to them."""
+        for buffer, array in contents:
+            if buffer.array is None and self._is_there(buffer):
+                self._bytes(Place(buffer, 0), buffer.size)[...] = _bytes_of(array)
+        for outside, old in self._before.items():
+            assert outside.array is not None
+            source = before.get(id(outside.array), outside.array)
+            self._bytes(Place(old, 0), old.size)[...] = _bytes_of(source)
+
+    def _bytes(self, place: Place, size: int) -> np.ndarray:
+        slot = Slot(place, (size,), (1,), np.dtype(np.uint8))
+        return np.asarray(_View(self._address(place), slot, self._arena))
+
+    # ---- running and reading
+
+    def run(self) -> None:
+        """Repeat the calls. Raises IndexError where a kernel met an index outside its axis."""
+        done = self._replay.run()
+        if self._recomputed:
+            self._recomputed = {}
+        self.runs += 1
+        if done < len(self.instructions):
+            raise IndexError(f"{self._line(self.instructions[done])}: an index lies outside its axis")
+
+    def array(self, slot: Slot) -> np.ndarray:
+        """The array of a slot, in the program's own memory: the next run changes it."""
+        if slot.place is None:
+            assert slot.constant is not None
+            return slot.constant
+        place = slot.place
+        if self._is_there(place.buffer):
+            old = self._before.get(place.buffer)
+            if old is not None:
+                place = Place(old, place.offset)
+            return np.asarray(_View(self._address(place), slot, (self._arena, place.settled().buffer.array)))
+        whole = self._recompute(place.buffer)
+        return np.asarray(_View(whole.ctypes.data + place.offset, slot, whole))
+
+    def current(self, slot: Slot) -> np.ndarray:
+        """The same, but of a parameter its present values, not those before the program changed them."""
+        if slot.place is not None and slot.place.buffer in self._before:
+            return np.asarray(_View(self._address(slot.place), slot, slot.place.buffer.array))
+        return self.array(slot)
+
+    def _is_there(self, buffer: Buffer) -> bool:
+        if buffer.array is not None:
+            return True
+        return buffer not in self._elided and Place(buffer, 0).settled().buffer in self._base
+
+    def _recompute(self, wanted: Buffer) -> np.ndarray:
+        """The bytes of a buffer that the passes left out, by the calls that made it in the capture."""
+        if wanted not in self._recomputed:
+            writers = self._writers()
+            needed: set[int] = set()
+            scratch: dict[Buffer, np.ndarray] = {}
+            todo = [wanted]
+            while todo:
+                buffer = todo.pop()
+                if buffer in scratch:
+                    continue
+                scratch[buffer] = self._recomputed.get(buffer, np.empty(buffer.size, np.uint8))
+                if buffer in self._recomputed:
+                    continue
+                for at in writers.get(buffer, ()):
+                    if at not in needed:
+                        needed.add(at)
+                        i = self._captured[at]
+                        todo += [p.buffer for p in i.places if p is not None and not self._is_there(p.buffer)]
+                        # what it writes besides must not be written where it is there
+                        todo += [p.buffer for p in i.writes()]
+
+            def address(place: Place | None) -> int:
+                if place is None:
+                    return 0
+                if place.buffer in scratch:
+                    return scratch[place.buffer].ctypes.data + place.offset
+                return self._address(Place(self._before.get(place.buffer, place.buffer), place.offset))
+
+            calls = [self._captured[at] for at in sorted(needed)]
+            native.Replay([(i.kernel, i.dtype, tuple(map(address, i.places)), i.n, i.c) for i in calls]).run()
+            self._recomputed |= scratch
+        return self._recomputed[wanted]
+
+    def _writers(self) -> dict[Buffer, list[int]]:
+        found: dict[Buffer, list[int]] = {}
+        for at, i in enumerate(self._captured):
+            for p in i.writes():
+                found.setdefault(p.buffer, []).append(at)
+        return found
+
+    # ---- printing
+
+    def __len__(self) -> int:
+        return len(self.instructions)
+
+    def __iter__(self) -> Iterator[Instruction]:
+        return iter(self.instructions)
+
+    def explain(self) -> str:
+        """What each pass did, in order, and how many calls it left."""
+        lines = [f"{len(self._captured)} calls were captured"]
+        lines += [f"  {name:<10} {said}; {left} left" for name, said, left in self.report]
+        lines.append(f"{len(self)} calls are replayed, in {self.bytes:,} bytes of memory")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        shown = [f"{n:>6}  {self._line(i)}" for n, i in enumerate(self.instructions)]
+        if len(shown) > 200:
+            shown = [*shown[:100], f"        ... {len(shown) - 200} more ...", *shown[-100:]]
+        return "\n".join([repr(self), *shown])
+
+    def __repr__(self) -> str:
+        return f"<Program of {len(self)} calls, {self.bytes:,} bytes>"
+
+    def _line(self, i: Instruction) -> str:
+        """kernel(sizes) and what it writes."""
+        sizes = ", ".join(map(str, i.regions[0].shape))
+        made = [self._label(p) for p, r in zip(i.places, i.regions, strict=True) if p is not None and r.writes]
+        return f"{i.kernel:<12} {f'({sizes})':<16} -> {', '.join(dict.fromkeys(m for m in made if m)) or 'a temporary array'}"
+
+    def _label(self, place: Place) -> str | None:
+        if self._names is None:
+            self._names = {}
+            for buffer, contents in self._labels.items():
+                for offset, label in contents:
+                    self._names.setdefault(Place(buffer, offset).settled(), label)
+        return self._names.get(place)
