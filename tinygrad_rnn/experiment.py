@@ -13,6 +13,7 @@ import numpy as np
 
 from . import functions as F
 from .compare import SameGraph, same_graph
+from .compiler import compile
 from .flow import Gain, GradTerms, Trace, Verdict, trace
 from .graph import Paths
 from .nn import RNN, Embedding, Linear, Module
@@ -109,21 +110,27 @@ def train(
 ) -> list[float]:
     """Adam on random windows, cross-entropy over all steps, clipped. Returns the loss of every update, nats a character.
 
-    Stops early if the loss is no longer finite: an exploded net has nothing more to learn."""
+    Stops early if the loss is no longer finite: an exploded net has nothing more to learn. It keeps the weights of then."""
     rng = np.random.default_rng(seed)
     optimizer = Adam(model.parameters(), lr=rate)
-    losses: list[float] = []
-    for _ in updates:
-        x, y = text.windows(rng, steps, BATCH)
+
+    def update(x: np.ndarray, y: np.ndarray) -> Tensor:
         logits = model(x)
         loss = F.cross_entropy(logits.reshape(-1, len(text.alphabet)), y.reshape(-1))
-        losses.append(loss.item())
-        if not np.isfinite(losses[-1]):
-            break
         optimizer.zero_grad()
         loss.backward()
         clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
+        return loss
+
+    update = compile(update)
+    losses: list[float] = []
+    for _ in updates:
+        before = model.state_dict()
+        losses.append(update(*text.windows(rng, steps, BATCH)).item())
+        if not np.isfinite(losses[-1]):
+            model.load_state_dict(before)
+            break
         if report:
             report(losses[-1])
     return losses
