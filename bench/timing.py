@@ -15,13 +15,13 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 def seconds(contenders: Mapping[Name, Contender], budget: float) -> dict[Name, float]:
-    """Median seconds of one call for each contender. Each gets about `budget` seconds, in at least five rounds of enough
-    calls to be measurable."""
+    """Median seconds of one call for each contender. Each gets about `budget` seconds, in at least five rounds of a
+    millisecond's worth of calls, so that the caches it finds are mostly its own."""
     calls = {}
     for name, f in contenders.items():
         f()  # caches, lazy initialisation
         once = min(_time(f, 1) for _ in range(2))
-        calls[name] = max(1, int(2e-4 / max(once, 1e-9)))
+        calls[name] = max(1, int(1e-3 / max(once, 1e-9)))
     slowest = max(_time(f, calls[name]) for name, f in contenders.items())
     rounds = max(5, min(200, int(budget / max(slowest, 1e-9))))
     samples: dict[Name, list[float]] = {name: [] for name in contenders}
