@@ -55,6 +55,7 @@ INLINE int FN(bias_row)(const FN(product) *p, real *row, ptrdiff_t j, ptrdiff_t 
 static void FN(finish)(const FN(product) *p, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns)
 {
     if (p->activation == TGR_IDENTITY && !p->dy && !p->scaled) return;
+    if (columns == p->ldy) columns *= rows, rows = 1; /* one run: the longer, the more of it is under way at once */
     for (; rows > 0; rows--, i++) {
         const ptrdiff_t at = i * p->ldy + j;
         real *y = p->y + at;
@@ -126,12 +127,11 @@ static void FN(product_straight)(const FN(product) *p)
                         if (first) addend = p->base ? p->base + i * p->ldbase + j : NULL;
                         FN(multiply_panel)(&left, panel, unpacked, term->right.rs, columns, y, p->ldy, addend,
                                            first ? p->ldbase : p->ldy);
-                        if (!last) continue;
-                        if (FN(bias_row)(p, row, j, columns))
+                        if (last && FN(bias_row)(p, row, j, columns))
                             for (ptrdiff_t r = 0; r < rows; r++)
                                 for (ptrdiff_t q = 0; q < columns; q++) y[r * p->ldy + q] += row[q];
-                        FN(finish)(p, i, rows, j, columns);
                     }
+                    if (last) FN(finish)(p, i, rows, j0, right.j1 - j0);
                 }
             }
         }

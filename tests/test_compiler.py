@@ -1,16 +1,24 @@
 """Compiled functions against the same functions run eagerly: results, gradients, every node, over passes and programs."""
 
+import ctypes
 import gc
+import pathlib
+import re
 import threading
 import weakref
+from collections import namedtuple
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from op_cases import CASES
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.backends import native
 from tinygrad_rnn.compiler import ACROSS_STEPS, EXACT, PASSES, CaptureError
+from tinygrad_rnn.compiler.capture import Capture
+from tinygrad_rnn.compiler.instruction import _SPECS, regions
 
 ALL = tuple(PASSES)
 
@@ -53,7 +61,7 @@ def close(mine, theirs, exact, scale=1.0, what=""):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=50 * size * eps * scale, err_msg=what)
 
 
-def compare(fn, calls, passes, parameters=(), exact=None, scale=1.0):
+def compare(fn, calls, passes, parameters=(), exact=None, scale=1.0, nodes=True):
     """Call `fn` compiled and eagerly with each of `calls`, twice, from equal states."""
     exact = set(passes) <= set(EXACT) if exact is None else exact
     step = tr.compile(fn, passes=passes)
@@ -72,7 +80,7 @@ def compare(fn, calls, passes, parameters=(), exact=None, scale=1.0):
             if g is not None:
                 close(p.grad, g, exact, scale, f"gradient of {p.name}")
             close(p.value, value, exact, scale, f"value of {p.name}")
-        if n > 0:
+        if n > 0 and nodes:
             assert_same_nodes(step, tape, exact, scale)
     assert step.program.runs == 2 * len(calls) - 2
     return step
@@ -126,7 +134,7 @@ def test_a_composed_cell_becomes_one_call_a_step_and_direction():
     x = np.ones((40, 2, 4), np.float32)
     for _ in range(3):
         step(x)
-    assert len(step.program) <= 2 * 40 + 12
+    assert len(step.program) <= 2 * 40 + 16
     names = [i.kernel for i in step.program]
     assert names.count("pack") == 2 and names.count("sum") == 2
     assert "calls are replayed" in step.program.explain()
@@ -261,6 +269,43 @@ def test_gradients_add_up_where_nothing_forgets_them():
     np.testing.assert_array_equal(p.grad, 100 + x)
 
 
+def test_gradients_that_a_function_does_not_touch_stay():
+    layer = tr.nn.Linear(2, 2, dtype=np.float64, seed=0)
+    look = tr.compile(lambda x: layer(x[None]).sum())
+    for n in range(6):
+        layer.zero_grad()
+        (layer(X[None]) * float(n)).sum().backward()
+        grad = layer.weight.grad
+        look(X * (n + 1))
+        assert layer.weight.grad is grad
+    assert len(look.programs) == 1 and look.program.runs == 4
+
+
+def test_gradients_may_be_dropped_at_the_end():
+    p = tr.nn.Parameter(np.array([1.0, 2.0]), name="p")
+    optimizer = tr.optim.SGD([p], 0.1)
+
+    def step(x):
+        (p * x).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    compiled = compare(step_returning_nothing(step), [(X,), (X * 2,), (X * 3,)], ALL, [p])
+    assert len(compiled.programs) == 1
+    p.grad = np.array([10.0, 10.0])  # the next call adds to it, in a program of its own
+    before = p.value.copy()
+    compiled(X)
+    np.testing.assert_allclose(p.value, before - 0.1 * (10 + X), rtol=1e-14)
+
+
+def step_returning_nothing(step):
+    def f(x):
+        step(x)
+        return tr.Tensor(np.zeros(1))
+
+    return f
+
+
 def test_gradients_of_tensors_among_the_arguments_reach_the_caller():
     step = tr.compile(lambda t: (t * t).sum().backward())
     for n in range(4):
@@ -279,6 +324,92 @@ def test_dropout_draws_afresh_at_every_replay():
 
     assert run(True) == run(False)
     assert len(set(run(True))) > 3
+
+
+# ---- what instructions say that kernels touch
+
+
+def updates():
+    """Calls of the kernels that no op has."""
+    w, v, g = (np.linspace(n, n + 1, 5) for n in range(3))
+    optimizers = np.array([0.1, 0.9]), np.array([0.1, 0.9, 0.999, 1e-8])
+    yield native.sgd, (w, None, g, optimizers[0])
+    yield native.sgd, (w, v, g, optimizers[0])
+    yield native.adam, (w, v, v + 1, np.zeros(()), g, optimizers[1])
+    yield native.add_sum_of_squares, (np.zeros(()), g)
+    yield native.clip_to_norm, (g, np.array(9.0), 0.5)
+    yield native.pack, (np.ones((7, 19)),)
+    yield native.linear_activation, (np.ones((4, 7)), np.ones((3, 7)), np.ones(3), "tanh")
+    yield native.matmul_add, (np.ones((4, 3)), np.ones((4, 7)), np.ones((7, 3)))
+
+
+def touched(place, region):
+    """Indices of the bytes of a buffer that a region touches."""
+    at = np.full((), place.offset)
+    for d, s in zip(region.shape, region.strides, strict=True):
+        at = at[..., None] + np.arange(d) * s * region.item
+    return (at[..., None] + np.arange(region.item)).ravel()
+
+
+def check_what_is_touched(capture):
+    """Each call again, alone, with everything poisoned that it is not said to read: it has to write the same, there alone."""
+    memory = capture.memory()
+    contents = {}
+    for buffer, array in memory.contents():
+        low, high = np.lib.array_utils.byte_bounds(array)
+        contents[buffer] = np.frombuffer((ctypes.c_char * (high - low)).from_address(low), np.uint8).copy()
+    for i in capture.instructions(memory):
+        outcomes = []
+        places = [(p, r) for p, r in zip(i.places, i.regions, strict=True) if p is not None and p.buffer in contents]
+        reads, writes = {}, {}
+        for p, r in places:
+            for mode, found in ((r.reads, reads), (r.writes, writes)):
+                if mode:
+                    found.setdefault(p.buffer, np.zeros(len(contents[p.buffer]), bool))[touched(p, r)] = True
+        for poison in (0xFF, 0x7B):
+            own = {}
+            for buffer in {p.buffer for p, _ in places}:
+                seen = reads.get(buffer, np.zeros(len(contents[buffer]), bool))
+                own[buffer] = np.where(seen, contents[buffer], np.uint8(poison))
+            before = {b: x.copy() for b, x in own.items()}
+            at = [0 if p is None else own[p.buffer].ctypes.data + p.offset if p.buffer in own else 64 for p in i.places]
+            native.Replay([(i.kernel, i.dtype, tuple(at), i.n, i.c)]).run()
+            for buffer, x in own.items():
+                inside = writes.get(buffer, np.zeros(len(x), bool))
+                assert np.array_equal(x[~inside], before[buffer][~inside]), f"{i.kernel} writes where it is not said to"
+            outcomes.append({b: own[b][inside] for b, inside in writes.items()})
+        for b, written in outcomes[0].items():
+            assert np.array_equal(written, outcomes[1][b]), f"{i.kernel} reads where it is not said to, or writes less"
+        yield i.kernel
+
+
+def test_kernels_touch_what_instructions_say():
+    seen = set()
+    rng = np.random.default_rng(0)
+    for case in CASES:
+        for shapes in case.shapes:
+            capture = Capture()
+            with tr.Tape(), tr.use_backend(capture):
+                tensors = [tr.Tensor(x, requires_grad=True) for x in case.inputs(rng, shapes)]
+                out = case.call(*tensors)
+                if out.requires_grad:
+                    out.backward(rng.standard_normal(out.shape))
+            seen.update(check_what_is_touched(capture))
+    for f, arguments in updates():
+        capture = Capture()
+        getattr(capture, f.__name__)(*arguments)
+        seen.update(check_what_is_touched(capture))
+    assert seen == set(_SPECS), set(_SPECS) - seen
+
+
+def test_every_kernel_says_what_it_touches():
+    header = (pathlib.Path(__file__).parent.parent / "csrc/tgr.h").read_text()
+    names = set(re.findall(r"X\((\w+), \d", header)) - {"multiply_adds"}
+    assert names == set(_SPECS)
+    for name in names:
+        _, pointers, sizes, _ = native.signature(name)
+        n = (2, 3, 4, 4, 1, 4, 1) if sizes is None else (2,) * sizes
+        assert len(regions(name, 0, n)) == pointers
 
 
 # ---- what each pass does to a list
@@ -321,7 +452,7 @@ def test_the_same_after_a_write_is_not_shared():
         optimizer.step()
         return before, p * 2.0
 
-    compare(fn, [()] * 3, ["share"], [p])
+    compare(fn, [()] * 3, ["share"], [p], nodes=False)
 
 
 def test_zeros_are_overwritten():
@@ -444,6 +575,12 @@ def test_changes_from_outside_are_seen():
     np.testing.assert_array_equal(step(x).value, [[4, 5]])
     layer.weight.value = np.zeros((2, 2))  # another array: another program
     np.testing.assert_array_equal(step(x).value, [[1, 2]])
+    constant = tr.Tensor(np.array([[3.0, 4.0]]))
+    step = tr.compile(lambda x: constant * x)
+    for _ in range(3):
+        step(x)
+    constant.value = np.array([[10.0, 10.0]])
+    np.testing.assert_array_equal(step(x).value, [[10, 20]])
 
 
 def test_results_are_copies_and_structures_stay():
@@ -581,6 +718,61 @@ def test_what_cannot_be_repeated_is_refused():
         raises_capture_error(fn, [(X,), (-0.5 * X,), (X * 3,)], match)
 
 
+def test_what_numpy_does_inside_is_found():
+    layer = tr.nn.Linear(2, 2, dtype=np.float64, seed=0)
+    optimizer = tr.optim.SGD(layer.parameters(), 0.1)
+
+    def by_hand(x):
+        layer.zero_grad()
+        layer(x[None]).sum().backward()
+        layer.weight.value -= 0.1 * layer.weight.grad
+
+    def schedule(x):
+        optimizer.lr = 0.1
+        return layer(x[None])
+
+    def clipped_by_numpy(x):
+        layer.zero_grad()
+        layer(x[None]).sum().backward()
+        np.clip(layer.weight.grad, -0.1, 0.1, out=layer.weight.grad)
+        optimizer.step()
+
+    for fn, match in [
+        (lambda x: float((tr.Tensor(x) * 2.0).sum().value), "number stays"),
+        (lambda x: (tr.Tensor(x) * 2.0).sum().value * 1.0, "number stays"),
+        (by_hand, "weight.* numpy"),
+        (schedule, "lr"),
+        (clipped_by_numpy, "weight"),
+    ]:
+        raises_capture_error(fn, [(X,), (-0.5 * X,), (X * 3,)], match)
+
+
+def test_reading_the_graph_leaves_the_check_alone():
+    counter = iter(range(100))
+    step = tr.compile(lambda: tr.Tensor(np.array([float(next(counter))])) * 2.0)
+    step()
+    assert step.graph["mul"][0].value == 0
+    with pytest.raises(CaptureError, match="constant"):
+        step()
+
+
+def test_arguments_of_many_kinds():
+    Pair = namedtuple("Pair", "a b")
+
+    class Holder:
+        @tr.compile
+        def add(self, pair, *, scale, offset):
+            return tr.add(pair.a, pair.b) * scale + offset
+
+    holder = Holder()
+    for n in range(1, 4):
+        kinds = ({"scale": 2.0, "offset": 1.0}, {"offset": 1.0, "scale": 2.0})[n % 2]
+        pair = Pair(X * n, X.astype(np.float64) + (n > 1))
+        np.testing.assert_array_equal(holder.add(pair, **kinds).value, 2 * (pair.a + pair.b) + 1)
+    assert len(Holder.add.programs) == 1 and Holder.add.__name__ == "add"
+    assert "1 captures, 1 programs kept, 1 runs of these" in repr(Holder.add)
+
+
 def test_what_only_other_values_show_is_found_when_they_come():
     step = tr.compile(lambda x, y: tr.Tensor(np.tanh(x)) * 2.0 + y)
     for _ in range(3):
@@ -629,6 +821,8 @@ def test_an_error_inside_leaves_no_program():
         (lambda: tr.compile(lambda: 0, passes=["no such"]), ValueError),
         (lambda: tr.compile(lambda: 0, programs=0), ValueError),
         (lambda: tr.compile(lambda: 0, checkpoint_every=0), ValueError),
+        (lambda: tr.compile(lambda: 0, checkpoint_every=True), ValueError),
+        (lambda: tr.compile(lambda: 0, passes="fuse"), TypeError),
     ],
 )
 def test_wrong_settings_raise(call, error):
@@ -722,3 +916,149 @@ def test_random_programs(program, passes, seed):
     calls = [(rng.standard_normal((4, ROWS, COLUMNS)),) for _ in range(3)]
     for chosen in (passes, ALL, EXACT):
         compare(step, calls, chosen, parameters, scale=1e3)
+
+
+@given(programs(), programs(), st.lists(st.sampled_from(ALL), unique=True), st.sampled_from([None, 1, 2, 5]), st.integers(0, 3))
+def test_random_training(first, second, passes, every, seed):
+    """Two random programs, each with a backward pass, and between them clipping and an update."""
+
+    def run(compiled):
+        rng = np.random.default_rng(seed)
+        shapes = (("w0", (4, 4)), ("w1", (4, 4)), ("b0", (4,)), ("b1", (4,)))
+        parameters = [tr.nn.Parameter(rng.standard_normal(s) * 0.5, name=n) for n, s in shapes]
+        optimizer = tr.optim.Adam(parameters, lr=0.05, eps=1e-2) if seed % 2 else tr.optim.SGD(parameters, 0.01, momentum=0.5)
+
+        def step(x):
+            optimizer.zero_grad()
+            losses = []
+            for n, program in enumerate((first, second)):
+                loss = evaluate(program, tr.Tensor(x), parameters)
+                losses.append(loss)
+                if loss.requires_grad:
+                    loss.backward(retain_graph=True)
+                tr.optim.clip_grad_norm_(parameters[n:], 1.0)
+                if n == 0:
+                    optimizer.step()
+            if losses[0].requires_grad and seed > 1:  # what was recorded before the update
+                losses[0].backward()
+            optimizer.step()
+            return losses
+
+        chosen = tuple(n for n in ALL if n in passes)
+        f = tr.compile(step, passes=chosen or True, checkpoint_every=every) if compiled else step
+        trail = []
+        for _ in range(4):
+            trail += [loss.value for loss in f(rng.standard_normal((4, ROWS, COLUMNS)))]
+            trail += [p.value.copy() for p in parameters] + [p.grad.copy() for p in parameters if p.grad is not None]
+        return trail
+
+    for mine, theirs in zip(run(True), run(False), strict=True):
+        close(mine, theirs, False, 1e6)
+
+
+def test_operands_that_are_overwritten_stay_apart():
+    """Products whose sum goes where one of their operands lies, and summands that change before they are added."""
+    rng = np.random.default_rng(0)
+    w, b = tr.nn.Parameter(rng.standard_normal((5, 5)), name="w"), tr.nn.Parameter(rng.standard_normal(5), name="b")
+
+    def gradient_as_operand(x):
+        w.zero_grad()
+        loss = tr.tanh(tr.Tensor(x) @ w).sum()
+        loss.backward()
+        again = ((w @ tr.Tensor(w.grad)) * 0.1).sum()
+        again.backward()
+        return again
+
+    def shared_cotangent(x):
+        w.zero_grad()
+        b.zero_grad()
+        first = ((x0 @ w) * (x1 @ w) * (w + b)).sum()
+        first.backward()
+        tr.optim.clip_grad_norm_([b], 0.01)
+        second = ((x1 @ w) * x0 * tr.Tensor(x)).sum()
+        second.backward()
+        return second
+
+    x0, x1 = (tr.Tensor(rng.standard_normal((5, 5))) for _ in range(2))
+    for fn in (gradient_as_operand, shared_cotangent):
+        compare(fn, [(rng.standard_normal((5, 5)),) for _ in range(3)], ALL, [w, b], scale=1e2, nodes=False)
+
+
+def test_the_graph_keeps_the_parameters_of_its_run():
+    rnn = tr.nn.RNN(3, 4, dtype=np.float64, seed=0)
+    step = tr.compile(rnn_step(rnn))
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        step(rng.standard_normal((5, 2, 3)))
+    rnn.weight_hh_l0.value *= 5
+    np.testing.assert_allclose(np.tanh(step.graph[0, :, "z"].value), step.graph[0, :, "h"].value, rtol=1e-12)
+    trained = tr.optim.SGD(rnn.parameters(), 0.1)
+
+    @tr.compile
+    def twice(x):
+        for _ in range(2):
+            trained.zero_grad()
+            loss = rnn(x)[1].sum()
+            loss.backward()
+            trained.step()
+        return loss
+
+    for _ in range(3):
+        twice(rng.standard_normal((5, 2, 3)))
+    with pytest.raises(RuntimeError, match="two versions"):
+        twice.graph  # noqa: B018
+
+
+def test_another_instruction_set():
+    before = native.isa()
+    try:
+        for name in tr.build_info()["isa_supported"]:
+            native.set_isa(name)
+            rnn = tr.nn.RNN(3, 21, seed=0)
+            calls = [(np.random.default_rng(n).standard_normal((6, 2, 3)).astype("f4"),) for n in range(3)]
+            compare(rnn_step(rnn), calls, ALL, rnn.parameters())
+    finally:
+        native.set_isa(before)
+
+
+def test_what_an_optimizer_alone_is_given():
+    p, q = tr.nn.Parameter(X.copy(), name="p"), tr.nn.Parameter(X.copy(), name="q")
+    optimizer = tr.optim.SGD([p, q], 0.1)
+    update = tr.compile(optimizer.step)
+    expected = [X.copy(), X.copy()]
+    for n in range(6):
+        p.grad, q.grad = X * n, (X if n > 2 else None)
+        update()
+        for value, g in zip(expected, (p.grad, q.grad), strict=True):
+            value -= 0 if g is None else 0.1 * g
+        np.testing.assert_allclose(p.value, expected[0], rtol=1e-14)
+        np.testing.assert_allclose(q.value, expected[1], rtol=1e-14)
+
+
+def test_closed_over_indices_and_layouts_and_zeros():
+    w, index = tr.nn.Parameter(np.arange(8.0).reshape(4, 2)), np.array([0, 1])
+    step = tr.compile(lambda x: tr.embedding(w, index) * x)
+    for _ in range(3):
+        step(X)
+    index[...] = 3
+    np.testing.assert_array_equal(step(X).value, [[6, 14], [6, 14]])
+    rng = np.random.default_rng(0)
+    product = tr.compile(lambda x, y: tr.matmul(x, y))
+    for _ in range(4):
+        x, y = rng.standard_normal((1, 170)).astype("f4"), rng.standard_normal((50, 170)).astype("f4").T
+        close(product(x, y).value, x @ y, False)
+    divide = tr.compile(lambda x, k: tr.div(tr.functions.as_tensor(x), k))
+    for _ in range(3):
+        assert divide(X, 0.0).value[0] == np.inf and divide(X, -0.0).value[0] == -np.inf
+
+
+def test_results_that_cannot_be_returned_again_and_tapes_inside():
+    raises_capture_error(lambda x: {1, 2}, [(X,)], "returned a set")
+    with tr.Tape():
+        np.testing.assert_array_equal(tr.compile(lambda x: tr.mul(x, x))(X).value, X * X)  # on a tape it simply runs
+
+    def inner(x):
+        with tr.Tape():
+            return tr.mul(x, x)
+
+    raises_capture_error(inner, [(X,)], "Tape")

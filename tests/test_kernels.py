@@ -276,6 +276,68 @@ def test_cells_with_many_rows_and_any_layout(dtype, isa, sentinels):
                     np.testing.assert_allclose(a, e, rtol=0, atol=60 * np.finfo(dtype).eps * B**0.5)
 
 
+def call(kernel, dtype, arrays, n):
+    """One call of a kernel on arrays, None for NULL, as a program makes it."""
+    addresses = tuple(0 if x is None else x.ctypes.data for x in arrays)
+    assert native.Replay([(kernel, int(dtype == np.float64), addresses, tuple(n), ())]).run() == 1
+
+
+ACTIVATED = [lambda z: (z, np.ones_like(z)), reference.tanh, reference.sigmoid, lambda z: (np.maximum(z, 0), (z > 0) * 1.0)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 2, 5, 16, 17, 65])
+def test_all_that_a_product_may_be_followed_by(rows, dtype, isa):
+    """An addend with rows of any distance, y itself among them, a bias, an activation, a packed operand, a second product."""
+    rng = np.random.default_rng(rows)
+    for columns, k in itertools.product((1, 7, 16, 33, 64, 130), (1, 5, 40)):
+        for by_columns, packed, biased, added, derivative, scale in itertools.product(
+            (False, True), (False, True), (False, True), (None, "y", "apart"), (False, True), (False, True)
+        ):
+            if rng.random() < 0.85:  # a sample of the combinations, another one for each shape
+                continue
+            activation = int(rng.integers(0, 4)) if derivative or rng.random() < 0.5 else 0
+            a, b = (among_nans(rng.standard_normal(s).astype(dtype)) for s in ((rows, k), (k, columns)))
+            b = among_nans(b.T).T if by_columns else b
+            bias = among_nans(rng.standard_normal(columns).astype(dtype)) if biased else None
+            whole = rng.standard_normal((rows, columns + 3)).astype(dtype)
+            times = among_nans(rng.standard_normal((rows, columns)).astype(dtype))
+            (y, y_intact), (dy, dy_intact), (scaled, scaled_intact) = (guarded((rows, columns), dtype) for _ in range(3))
+            base = {None: None, "y": y, "apart": whole[:, :columns]}[added]
+            if added == "y":
+                y[...] = whole[:, :columns]
+            z = a.astype(np.float64) @ b + (bias if biased else 0) + (whole[:, :columns] if added else 0)
+            n = [1, rows, columns, k, 0, k, 1, 0, *((1, k) if by_columns else (columns, 1)), columns + 3 * (added == "apart")]
+            arrays = [y, dy if derivative else None, a, b, bias, native.pack(b).data if packed else None, base]
+            call("matmul", dtype, [*arrays, scaled if scale else None, times if scale else None], [*n, activation])
+            value, slope = ACTIVATED[activation](z)
+            bound = {"rtol": 0, "atol": 40 * (k + 4) ** 0.5 * np.finfo(dtype).eps}
+            np.testing.assert_allclose(y, value, **bound)
+            if derivative and activation < 3:  # relu's jumps where z is 0 to rounding
+                np.testing.assert_allclose(dy, slope, **bound)
+            if scale:
+                np.testing.assert_array_equal(scaled, y * times)
+            assert y_intact() and dy_intact() and scaled_intact()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_cell_takes_its_weight_packed(dtype, isa):
+    rng = np.random.default_rng(0)
+    for rows, features, hidden in itertools.product((1, 3, 16, 33), (1, 5), (1, 16, 21, 70)):
+        x, h, w, v = (
+            rng.standard_normal(s).astype(dtype) * 0.3
+            for s in ((rows, features), (rows, hidden), (hidden, features), (hidden, hidden))
+        )
+        (y, intact), (dy, dy_intact) = guarded((rows, hidden), dtype), guarded((rows, hidden), dtype)
+        n = [rows, features, hidden, 1, features, 1, features, 1, hidden, 1, hidden, 1]
+        call("rnn_cell", dtype, [y, dy, x, w, None, h, v, None, native.pack(v.T).data], n)
+        value, slope = reference.rnn_cell(*(u.astype(np.float64) for u in (x, h, w, v)), None, None, "tanh")
+        bound = {"rtol": 0, "atol": 20 * (features + hidden) ** 0.5 * np.finfo(dtype).eps}
+        np.testing.assert_allclose(y, value, **bound)
+        np.testing.assert_allclose(dy, slope, **bound)
+        assert intact() and dy_intact()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_vjps_of_mul_and_linear(dtype, isa, sentinels):
     """Against the reference in float64, for any number of axes, any layout, and any choice of what is needed."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .nn.module import Parameter
-from .tape import current_backend, forget_gradients
+from .tape import CaptureError, capturing, current_backend, forget_gradients, note_update
 from .tensor import Tensor
 
 
@@ -36,6 +36,10 @@ def _setting(index: int, what: str) -> property:
 
     def change(self: Any, value: float) -> None:
         _at_least(0, lr=value)
+        if capturing():
+            raise CaptureError(
+                "lr is set inside a compiled function, whose later calls would not; set it outside, before a call"
+            )
         self._settings[index] = value
 
     return property(get, change, doc=what)
@@ -62,6 +66,7 @@ class SGD:
     def step(self) -> None:
         """Apply one update."""
         k = current_backend()
+        note_update(self.parameters)
         for p, velocity in zip(self.parameters, self._velocity, strict=True):
             if p.grad is not None:
                 k.sgd(p.value, velocity, p.grad, self._settings)
@@ -92,6 +97,7 @@ class Adam:
     def step(self) -> None:
         """Apply one update."""
         k = current_backend()
+        note_update(self.parameters)
         for p, state in zip(self.parameters, self._state, strict=True):
             if p.grad is not None:
                 k.adam(p.value, *state, p.grad, self._settings)
@@ -107,7 +113,9 @@ def clip_grad_norm_(parameters: Iterable[Parameter], max_norm: float) -> Tensor:
     A norm that is not finite leaves the gradients as they are, and says so by its value."""
     _at_least(0, max_norm=max_norm)
     k = current_backend()
-    grads = [p.grad for p in {id(p): p for p in parameters}.values() if p.grad is not None]
+    own = list({id(p): p for p in parameters}.values())
+    note_update(own)
+    grads = [p.grad for p in own if p.grad is not None]
     total = k.zeros((), np.float64)
     for g in grads:
         k.add_sum_of_squares(total, g)

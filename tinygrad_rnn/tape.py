@@ -297,12 +297,23 @@ def forget_gradients(leaves: Iterable[Node]) -> None:
         leaf.grad = None
 
 
+def note_update(leaves: Iterable[Node]) -> None:
+    """Say that an update looks at the gradients of leaves, and perhaps writes to their values: a capture has to know."""
+    if capturing():
+        _local.context.backend.update(leaves)
+
+
+def capturing() -> bool:
+    """Whether this thread writes its kernel calls down, for a compiled function."""
+    return hasattr(_local.context.backend, "forget")
+
+
 def refuse_in_capture(what: str, node: Node) -> None:
     """Raise where a capture is running and `node` is a value of it: what Python does with the number would not be repeated."""
-    if hasattr(_local.context.backend, "forget") and (node.op is not None or node.requires_grad):
+    if capturing() and (node.op is not None or node.requires_grad):
         raise CaptureError(
             f"{what} inside a compiled function: its later calls repeat the kernels of this one, not the Python that would see "
-            "the number. Return the tensor and look at it outside, or leave this function uncompiled"
+            "the number. Return the tensor and look at it (log it, too) outside, or leave this function uncompiled"
         )
 
 
@@ -313,7 +324,10 @@ class CaptureError(RuntimeError):
 def checked_seed(root: Node, cotangent: Any) -> np.ndarray:
     """The initial cotangent of `root` as an array; 1 for a scalar when None is given. Raises on the wrong shape or dtype."""
     if not root.requires_grad:
-        raise RuntimeError("backward: nothing that this value was made from requires a gradient (requires_grad=True)")
+        raise RuntimeError(
+            "backward: nothing that this value was made from requires a gradient (requires_grad=True), or a compiled function "
+            "returned it: its results have no graph, so call backward inside"
+        )
     if cotangent is None:
         if root.value.size != 1:
             raise ShapeError(
@@ -342,6 +356,8 @@ class Tape:
         self._outer: list[Tape | None] = []
 
     def __enter__(self) -> Tape:
+        if capturing():
+            raise CaptureError("a Tape, or a trace, inside a compiled function, whose own graph keeps every node already")
         self._outer.append(_local.context.tape)
         _local.context.tape = self
         return self

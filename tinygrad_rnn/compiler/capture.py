@@ -18,16 +18,17 @@ class Capture:
     """A kernel backend, to be used as `k`: it has the functions of the native one, and keeps a list of the calls they made.
 
     calls      (kernel name, dtype, addresses, sizes, constants) in order, addresses being valid as long as the capture is
-    forgotten  leaves whose gradient was dropped meanwhile
+    forgotten  leaves whose gradient was dropped meanwhile, with the gradient and the number of calls then, the first time
+    updated    leaves that an optimizer or a clipping looked at
     changed    copies of arrays from outside, by their id, as they were before an update wrote to them"""
 
     def __init__(self, inputs: Iterable[np.ndarray] = ()) -> None:
         self.calls: list[tuple] = []
-        self.forgotten: set[Node] = set()
+        self.updated: dict[Node, None] = {}
+        self.forgotten: dict[Node, tuple[np.ndarray | None, int]] = {}
         self._owners: dict[int, np.ndarray] = {}
         self._made: set[int] = set()
         self.changed: dict[int, np.ndarray] = {}
-        self._inputs = {id(owner(x)) for x in inputs}
         for x in inputs:
             self.hold(x)
         for name, f in vars(reference).items():
@@ -54,10 +55,11 @@ class Capture:
         return call
 
     def _integers(self, x: np.ndarray) -> np.ndarray:
-        """As the native one; but what belongs to an input is read from it again at every replay."""
-        if id(owner(x)) not in self._inputs or x.dtype != np.int64:
+        """As the native one; but int64 arrays, inputs among them, are read where they are again at every replay."""
+        if x.dtype != np.int64:
             return native.integers(x)
-        if x.flags.c_contiguous:
+        self.hold(x)
+        if x.flags.c_contiguous and x.flags.aligned:
             return x
         # the kernel that moves float64 moves any 8 bytes
         return self.copy(x.view(np.float64)).view(np.int64)  # type: ignore[attr-defined]
@@ -71,14 +73,22 @@ class Capture:
             for y in x:
                 self.hold(y)
 
+    def update(self, leaves: Iterable[Node]) -> None:
+        """Note that an optimizer looks at the gradients of leaves."""
+        self.updated.update(dict.fromkeys(leaves))
+
     def forget(self, leaf: Node) -> None:
-        """Note that a leaf is about to lose its gradient; one of this very call does not matter."""
-        if leaf.grad is None or not self.made(leaf.grad):
-            self.forgotten.add(leaf)
+        """Note that a leaf is about to lose its gradient."""
+        self.forgotten.setdefault(leaf, (leaf.grad, len(self.calls)))
 
     def made(self, array: np.ndarray) -> bool:
         """Whether the memory of an array was allocated for one of the calls."""
         return id(owner(array)) in self._made
+
+    def used(self, array: np.ndarray, calls: int | None = None) -> bool:
+        """Whether one of the (first so many) calls read or wrote an array."""
+        low, high = np.lib.array_utils.byte_bounds(array)
+        return any(low <= address < high for call in self.calls[:calls] for address in call[2])
 
     def memory(self) -> Memory:
         """The memory that the calls touch."""

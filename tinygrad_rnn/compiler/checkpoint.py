@@ -15,6 +15,8 @@ def recompute_segments(listing: Listing, step_of: Mapping[Buffer, int], cotangen
 
     step_of     the time step of what a buffer holds, where it has one
     cotangents  buffers of cotangents: the first instruction that writes one begins the backward pass"""
+    if not step_of:
+        return "found no steps: no scope names a t"
     uses = Uses(listing)
     backward = min((a.at for b in cotangents if b in uses.of for a in uses.of[b].all if a.writes), default=None)
     if backward is None:
@@ -34,6 +36,11 @@ def recompute_segments(listing: Listing, step_of: Mapping[Buffer, int], cotangen
                     readers = (a.at for a in uses.of[p.buffer].all if a.reads)
                     if all(a >= backward or segment_of.get(a) == s for a in readers):
                         local[p.buffer] = s
+    # what is computed again has to find the same operands
+    for s, members in segments.items():
+        wanted = [a.at for b, t in local.items() if t == s for a in uses.of[b].all if a.reads and a.at >= backward]
+        if wanted and not all(uses.unchanged(listing.instructions[at], at, min(wanted)) for at in members):
+            local = {b: t for b, t in local.items() if t != s}
     out = listing.instructions[:backward]
     again: dict[Buffer, Buffer] = {}
     done: set[int] = set()
@@ -51,7 +58,13 @@ def recompute_segments(listing: Listing, step_of: Mapping[Buffer, int], cotangen
         out.append(j)
     listing.instructions = out
     # what a stretch hands on stays where it is: it is where reading a node begins to compute
-    _pool(listing, {p.buffer for at in segment_of for p in out[at].writes() if p.buffer not in local})
+    # so does what no call can make again, because it writes to the outside besides
+    fixed = {p.buffer for at in segment_of for p in out[at].writes() if p.buffer not in local}
+    for i in out:
+        written = [p.buffer for p in i.writes()]
+        if any(b.array is not None for b in written):
+            fixed.update(written)
+    _pool(listing, fixed)
     return f"computes {added} calls again, in {len(done)} stretches of {every} steps"
 
 
@@ -116,6 +129,6 @@ def _pool(listing: Listing, fixed: set[Buffer]) -> None:
         return
     pool = Buffer(total)
     for b, offset in where.items():
-        b.home = Place(pool, offset)
+        b.alias_of = Place(pool, offset)
         listing.elided.add(b)
-    listing.settle()
+    listing.resolve()

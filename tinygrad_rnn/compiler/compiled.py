@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy as np
 from ..backends import native
 from ..tape import recording_mode
 from ..tensor import Tensor
-from .captured import CapturedCall, key_of
+from .call import CapturedCall, key_of
 from .live import LiveGraph
 from .passes import PASSES
 from .program import Program
@@ -36,9 +38,10 @@ def compile(
         step.graph[0, 3, "tanh"].grad      # any node of the last call
 
     The first call with arguments of new shapes runs `fn` and writes down the kernels that it calls; the second runs it again
-    and checks that repeating those kernels gives the same bits; every later one repeats them, but for those in which an array
+    and checks that repeating those kernels gives the same values; every later one repeats them, but for those in which an array
     among the arguments differs for the first time, which are checked too. What Python does besides, printing or counting,
-    happens in these calls alone, and a value that Python branches on must not come from a tensor.
+    happens in these calls alone, and attributes of modules and other objects (flags, parameters) are looked up then. A value
+    that Python branches on must not come from a tensor, not through `.value` or `.numpy()` either, which nothing can detect.
 
     fn        takes arrays and tensors (which may differ from call to call in their values), numbers and strings (a program for
               each value), modules, optimizers and other objects, and lists, tuples and dictionaries of these; returns tensors,
@@ -68,6 +71,8 @@ class Compiled:
     graph     its nodes as a graph (see Trace), holding the values and cotangents of the last call
     programs  all programs that are kept"""
 
+    __name__: str
+
     def __init__(
         self,
         fn: Callable[..., Any],
@@ -80,8 +85,10 @@ class Compiled:
             raise TypeError(f"compile: expected a function, got {type(fn).__name__}")
         if programs < 1:
             raise ValueError(f"compile: programs must be at least 1, got {programs}")
-        if checkpoint_every is not None and (not isinstance(checkpoint_every, int) or checkpoint_every < 1):
+        if checkpoint_every is not None and (type(checkpoint_every) is not int or checkpoint_every < 1):
             raise ValueError(f"compile: checkpoint_every must be a positive integer, got {checkpoint_every!r}")
+        if isinstance(passes, str):
+            raise TypeError(f"compile: passes must be True, False or a list of names, got the string {passes!r}")
         names = tuple(PASSES) if passes is True else () if passes is False else tuple(passes)
         for name in names:
             if name not in PASSES:
@@ -90,9 +97,15 @@ class Compiled:
         self._checkpoint_every = checkpoint_every
         self._captured: OrderedDict[Any, list[CapturedCall]] = OrderedDict()
         self._last: CapturedCall | None = None
+        self._last_key: Any = None
+        self._last_candidates: list[CapturedCall] = []
         self._lock = threading.RLock()
         self._captures = 0
-        self.__doc__, self.__name__ = fn.__doc__, getattr(fn, "__name__", type(fn).__name__)
+        functools.update_wrapper(self, fn, updated=())
+        self.__name__ = getattr(fn, "__name__", type(fn).__name__)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         backend, tape, wanted = recording_mode()
@@ -100,14 +113,23 @@ class Compiled:
             return self._fn(*arguments, **keywords)
         arrays: list[np.ndarray] = []
         tensors: list[Tensor] = []
+        if keywords:
+            keywords = dict(sorted(keywords.items()))
         key = wanted, key_of(arguments, arrays, tensors), key_of(keywords, arrays, tensors) if keywords else None
         with self._lock:
-            for captured in self._captured.get(key, ()):
+            if key == self._last_key:  # as a rule; comparing is faster than hashing
+                candidates = self._last_candidates
+            else:
+                candidates = self._last_candidates = self._captured.get(key, [])
+                self._last_key = key
+                if candidates:
+                    self._captured.move_to_end(key)
+            for captured in candidates:
                 if captured.fits():
                     self._last = captured
                     if not (self._check and captured.to_check(arrays)):
                         return captured.replayed(arrays, tensors)
-                    return self._checked(captured, key, arguments, keywords, arrays)
+                    return self._checked(captured, key, arguments, keywords, arrays, tensors)
             return self._capture(key, arguments, keywords, arrays, tensors)
 
     def _capture(self, key: Any, arguments: tuple, keywords: dict, arrays: list[np.ndarray], tensors: list[Tensor]) -> Any:
@@ -116,11 +138,13 @@ class Compiled:
         self._captures += 1
         if self._captures == 4 * self._most:
             warnings.warn(
-                f"{self.__name__} was captured {self._captures} times: every number, string and shape among its arguments "
-                "makes a program of its own; pass what changes from call to call as an array",
+                f"{self.__name__} was captured {self._captures} times. A program belongs to the shapes of the arguments, "
+                "to every number, string and other object among them, and to the very arrays of the parameters: pass what "
+                "changes from call to call as an array, and write to parameters in place",
                 stacklevel=3,
             )
-        self._captured.setdefault(key, []).append(captured)
+        self._last_candidates = self._captured.setdefault(key, [])
+        self._last_candidates.append(captured)
         self._captured.move_to_end(key)
         while sum(map(len, self._captured.values())) > self._most:
             oldest = next(iter(self._captured))
@@ -133,9 +157,17 @@ class Compiled:
         results, captured.results = captured.results, None
         return results
 
-    def _checked(self, captured: CapturedCall, key: Any, arguments: tuple, keywords: dict, arrays: list[np.ndarray]) -> Any:
+    def _checked(
+        self,
+        captured: CapturedCall,
+        key: Any,
+        arguments: tuple,
+        keywords: dict,
+        arrays: list[np.ndarray],
+        tensors: list[Tensor],
+    ) -> Any:
         try:
-            results = captured.checked(self._fn, arguments, keywords, arrays)
+            results = captured.checked(self._fn, arguments, keywords, arrays, tensors)
         except BaseException:
             self._captured[key].remove(captured)  # it cannot be trusted, or was not checked to the end
             raise
@@ -157,11 +189,15 @@ class Compiled:
     def graph(self) -> LiveGraph:
         """The nodes of the last call, by address; see Trace. Values and cotangents are read when asked for, and are those of
         the last call then. Raises RuntimeError before the first call."""
-        if self._last is None:
-            raise RuntimeError("compile: there is no graph before the first call")
-        if self._last.program is None:
-            self._last.build(self._passes, self._checkpoint_every)
-        return self._last.graph
+        with self._lock:
+            if self._last is None:
+                raise RuntimeError("compile: there is no graph before the first call")
+            if self._last.program is None:
+                self._last.build(self._passes, self._checkpoint_every)
+            return self._last.graph
 
     def __repr__(self) -> str:
-        return f"<compiled {self.__name__}: {len(self.programs)} programs>"
+        runs = sum(p.runs for p in self.programs)
+        return (
+            f"<compiled {self.__name__}: {self._captures} captures, {len(self.programs)} programs kept, {runs} runs of these>"
+        )

@@ -18,16 +18,16 @@ ITEM_SIZES = (4, 8)  # of dtype 0, float32, and 1, float64
 class Buffer:
     """A piece of memory.
 
-    size    in bytes
-    array   what owns the memory, where it exists apart from the program (parameters, states of optimizers, inputs,
-            constants); None where the program is to allocate it
-    home    the (buffer, offset) that it has become a part of; None while it stands alone"""
+    size        in bytes
+    array       what owns the memory, where it exists apart from the program (parameters, states of optimizers, inputs,
+                constants); None where the program is to allocate it
+    alias_of    the place that it has become a part of; None while it stands alone"""
 
-    __slots__ = ("array", "home", "size")
+    __slots__ = ("array", "alias_of", "size")
 
     def __init__(self, size: int, array: np.ndarray | None = None) -> None:
         self.size, self.array = size, array
-        self.home: Place | None = None
+        self.alias_of: Place | None = None
 
     def __repr__(self) -> str:
         return f"<{'outside ' if self.array is not None else ''}buffer of {self.size} bytes>"
@@ -39,12 +39,12 @@ class Place(NamedTuple):
     buffer: Buffer
     offset: int
 
-    def settled(self) -> Place:
+    def resolved(self) -> Place:
         """The same place in the buffer that this one has become a part of."""
         place = self
-        while place.buffer.home is not None:
-            home = place.buffer.home
-            place = Place(home.buffer, home.offset + place.offset)
+        while place.buffer.alias_of is not None:
+            alias_of = place.buffer.alias_of
+            place = Place(alias_of.buffer, alias_of.offset + place.offset)
         return place
 
 
@@ -103,6 +103,21 @@ class Instruction:
     def copy(self) -> Instruction:
         return Instruction(self.kernel, self.dtype, self.places, self.n, self.c)
 
+    def overlaps_itself(self) -> bool:
+        """Whether it writes where it reads, or writes twice: what kernels may not do, but for a product's own addend."""
+        spans: dict[Buffer, list[tuple[int, int, bool]]] = {}
+        for slot, (p, r) in enumerate(zip(self.places, self.regions, strict=True)):
+            addend = self.kernel == "matmul" and slot == 6 and p == self.places[0] and self.n[10] == self.n[2]
+            if p is not None and not addend:
+                spans.setdefault(p.buffer, []).append((p.offset + r.low, p.offset + r.high, r.writes))
+        for of_one in spans.values():
+            end_read = end_written = -1
+            for low, high, written in sorted(of_one):
+                if low < end_written or written and low < end_read:
+                    return True
+                end_read, end_written = max(end_read, high), max(end_written, high if written else -1)
+        return False
+
     @property
     def regions(self) -> tuple[Region, ...]:
         """What is touched from each of `places` on."""
@@ -128,13 +143,13 @@ _Spec = tuple
 
 def _flat(*modes: str) -> Callable[..., list[_Spec]]:
     """Pointers to n[0] contiguous elements each."""
-    return lambda n, dtype: [(mode, (n[0],), None) for mode in modes]
+    return lambda n, panel: [(mode, (n[0],), None) for mode in modes]
 
 
 def _strided(*modes: str) -> Callable[..., list[_Spec]]:
     """Pointers to arrays of n[0] axes; the last two have strides of their own, what comes before is contiguous."""
 
-    def specs(n: tuple[int, ...], dtype: int) -> list[_Spec]:
+    def specs(n: tuple[int, ...], panel: int) -> list[_Spec]:
         axes = n[0]
         dims, first, second = n[1 : 1 + axes], n[1 + axes : 1 + 2 * axes], n[1 + 2 * axes :]
         strides = [None] * (len(modes) - 2) + [first, second]
@@ -143,9 +158,8 @@ def _strided(*modes: str) -> Callable[..., list[_Spec]]:
     return specs
 
 
-def _matmul(n: tuple[int, ...], dtype: int) -> list[_Spec]:
+def _matmul(n: tuple[int, ...], panel: int) -> list[_Spec]:
     batch, rows, columns, k = n[:4]
-    panel = native.panel_columns(dtype)
     whole = (batch, rows, columns)
     return [
         ("w", whole, None),
@@ -160,14 +174,12 @@ def _matmul(n: tuple[int, ...], dtype: int) -> list[_Spec]:
     ]
 
 
-def _pack(n: tuple[int, ...], dtype: int) -> list[_Spec]:
-    panel = native.panel_columns(dtype)
+def _pack(n: tuple[int, ...], panel: int) -> list[_Spec]:
     return [("w", (-(-n[1] // panel) * panel * n[0],), None), ("r", n[:2], n[2:])]
 
 
-def _rnn_cell(n: tuple[int, ...], dtype: int) -> list[_Spec]:
+def _rnn_cell(n: tuple[int, ...], panel: int) -> list[_Spec]:
     batch, features, hidden = n[:3]
-    panel = native.panel_columns(dtype)
     state = (batch, hidden)
     return [
         ("w", state, None),
@@ -183,7 +195,7 @@ def _rnn_cell(n: tuple[int, ...], dtype: int) -> list[_Spec]:
     ]
 
 
-def _rnn_cell_vjp(n: tuple[int, ...], dtype: int) -> list[_Spec]:
+def _rnn_cell_vjp(n: tuple[int, ...], panel: int) -> list[_Spec]:
     batch, features, hidden = n[:3]
     state, inputs = (batch, hidden), ((batch, features) if n[6:8] != (0, 0) else (batch, hidden))
     outputs = [state, (batch, features), (hidden, features), state, (hidden, hidden), (hidden,)]
@@ -197,11 +209,11 @@ def _rnn_cell_vjp(n: tuple[int, ...], dtype: int) -> list[_Spec]:
     ]
 
 
-def _reduction(n: tuple[int, ...], dtype: int) -> list[_Spec]:
+def _reduction(n: tuple[int, ...], panel: int) -> list[_Spec]:
     return [("w", (n[0], n[2]), None), ("r", n, None)]
 
 
-def _along_axis(n: tuple[int, ...], dtype: int) -> list[_Spec]:
+def _along_axis(n: tuple[int, ...], panel: int) -> list[_Spec]:
     return [("w", n, None), ("r", n, None)]
 
 
@@ -219,27 +231,31 @@ _SPECS: dict[str, Callable[..., list[_Spec]]] = {
     "rnn_cell_vjp": _rnn_cell_vjp,
     **dict.fromkeys(("sum", "max", "logsumexp"), _reduction),
     **dict.fromkeys(("softmax", "log_softmax"), _along_axis),
-    "nll": lambda n, dtype: [("w", n[:1], None), ("r", n, None), ("r", n[:1], None, 8)],
-    "cross_entropy_vjp": lambda n, dtype: [("w", n, None), ("r", n[:1], None), ("r", n, None), ("r", n[:1], None, 8)],
-    "take": lambda n, dtype: [("w", (n[0], n[2]), None), ("r", n[1:], None), ("r", n[:1], None, 8)],
-    "take_add": lambda n, dtype: [("rw", n[1:], None), ("r", (n[0], n[2]), None), ("r", n[:1], None, 8)],
-    "add_sum_of_squares": lambda n, dtype: [("rw", (), None, 8), ("r", n, None)],
-    "clip_to_norm": lambda n, dtype: [("rw", n, None), ("r", (), None, 8)],
-    "sgd": lambda n, dtype: [("rw", n, None), ("rw", n, None), ("r", n, None), ("r", (2,), None, 8)],
-    "adam": lambda n, dtype: [
+    "nll": lambda n, panel: [("w", n[:1], None), ("r", n, None), ("r", n[:1], None, 8)],
+    "cross_entropy_vjp": lambda n, panel: [("w", n, None), ("r", n[:1], None), ("r", n, None), ("r", n[:1], None, 8)],
+    "take": lambda n, panel: [("w", (n[0], n[2]), None), ("r", n[1:], None), ("r", n[:1], None, 8)],
+    "take_add": lambda n, panel: [("rw", n[1:], None), ("r", (n[0], n[2]), None), ("r", n[:1], None, 8)],
+    "add_sum_of_squares": lambda n, panel: [("rw", (), None, 8), ("r", n, None)],
+    "clip_to_norm": lambda n, panel: [("rw", n, None), ("r", (), None, 8)],
+    "sgd": lambda n, panel: [("rw", n, None), ("rw", n, None), ("r", n, None), ("r", (2,), None, 8)],
+    "adam": lambda n, panel: [
         *[("rw", n, None)] * 3,
         ("rw", (), None, 8),
         ("r", n, None),
         ("r", (4,), None, 8),
     ],
-    "keep_mask": lambda n, dtype: [("w", n, None), ("rw", (2,), None, 8)],
+    "keep_mask": lambda n, panel: [("w", n, None), ("rw", (2,), None, 8)],
 }
 
 
-@lru_cache(maxsize=1 << 16)
 def regions(kernel: str, dtype: int, n: tuple[int, ...]) -> tuple[Region, ...]:
-    """What a call of `kernel` with sizes `n` touches from each of its pointers on."""
+    """What a call of `kernel` with sizes `n` touches from each of its pointers on, in the instruction set in use."""
+    return _regions(kernel, dtype, n, native.panel_columns(dtype))
+
+
+@lru_cache(maxsize=1 << 16)
+def _regions(kernel: str, dtype: int, n: tuple[int, ...], panel: int) -> tuple[Region, ...]:
     return tuple(
         Region.of(shape, strides, item[0] if item else ITEM_SIZES[dtype], mode)
-        for mode, shape, strides, *item in _SPECS[kernel](n, dtype)
+        for mode, shape, strides, *item in _SPECS[kernel](n, panel)
     )

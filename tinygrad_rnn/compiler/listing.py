@@ -24,12 +24,12 @@ class Listing:
         """Whether nobody outside the program sees the buffer."""
         return buffer.array is None and buffer not in self.kept
 
-    def settle(self) -> None:
+    def resolve(self) -> None:
         """Let every place name the buffer that its own has become a part of."""
-        kept = {Place(b, 0).settled()[0] for b in self.kept}
+        kept = {Place(b, 0).resolved()[0] for b in self.kept}
         self.kept |= kept
         for i in self.instructions:
-            i.places = tuple([p and p.settled() for p in i.places])
+            i.places = tuple([p and p.resolved() for p in i.places])
 
     def replace(self, new: dict[int, list[Instruction]]) -> None:
         """Put the given instructions, any number of them, in the place of those at the given positions."""
@@ -110,7 +110,7 @@ class Uses:
 
     def move(self, buffer: Buffer, to: Place) -> None:
         """Make a buffer a part of another one; its accesses become that one's."""
-        buffer.home = to
+        buffer.alias_of = to
         for a in self.of.pop(buffer).all:
             self.of[to.buffer].add(a._replace(low=a.low + to.offset, high=a.high + to.offset))
 

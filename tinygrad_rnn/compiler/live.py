@@ -55,14 +55,21 @@ class Skeleton:
                 if isinstance(r, Slot):
                     yield node, f"residual of {what}{place}", r
 
-    def outside(self) -> set[Buffer]:
-        """Buffers from outside the program that a node has its arrays in."""
-        return {s.place.buffer for _, _, s in self._slots() if s.place is not None and s.place.buffer.array is not None}
+    def parameters(self) -> dict[Buffer, None]:
+        """Buffers from outside that hold leaves which want a gradient, in order."""
+        places = [self.values[i].place for i, node in self._of.items() if node.op is None and node.requires_grad]
+        return {p.buffer: None for p in places if p is not None and p.buffer.array is not None}
 
     def labels(self) -> dict[Buffer, list[tuple[int, str]]]:
         """What a buffer holds, by offset."""
         found: dict[Buffer, list[tuple[int, str]]] = {}
-        for _, what, slot in self._slots():
+
+        # the first label of a place counts: leaves, values, gradients, residuals
+        def rank(entry: tuple[Node, str, Slot]) -> int:
+            node, what, _ = entry
+            return 3 if what.startswith("residual") else 2 if what.startswith("gradient") else 1 if node.op else 0
+
+        for _, what, slot in sorted(self._slots(), key=rank):
             if slot.place is not None:
                 found.setdefault(slot.place.buffer, []).append((slot.place.offset, what))
         return found

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import groupby
+from math import prod
 
 from .instruction import ITEM_SIZES, Buffer, Instruction, Place
 from .listing import Listing, Uses, whole
@@ -18,12 +19,14 @@ from .listing import Listing, Uses, whole
 # indices into places and n of the matmul kernel
 Y, DY, LEFT, RIGHT, BIAS, PACKED, BASE, SCALED, TIMES = range(9)
 BATCH, M, N, K, LEFT_BATCH, LEFT_ROW, LEFT_COLUMN, RIGHT_BATCH, RIGHT_ROW, RIGHT_COLUMN, BASE_ROW, ACTIVATION = range(12)
+# and of the rnn_cell kernel
+CELL_WEIGHT, CELL_PACKED, CELL_HIDDEN, CELL_WEIGHT_STRIDES = 6, 8, 2, slice(10, 12)
 ACTIVATIONS = {"tanh": 1, "sigmoid": 2, "relu": 3}  # tgr_activation
 MOST_UNPACKED = 2  # products of one right operand: packing takes as long as a product of a few rows
 
 
 def drop_dead(listing: Listing) -> str:
-    """Leave out what writes only to memory that nobody reads: neither the program later, nor the caller."""
+    """Dead-code elimination: leave out what writes only to memory that neither the program later nor the caller reads."""
     alive: set[Buffer] = set()
     out = []
     for i in reversed(listing.instructions):
@@ -39,7 +42,8 @@ def drop_dead(listing: Listing) -> str:
 
 
 def share(listing: Listing) -> str:
-    """Compute once what is computed twice from the same values; where both results are wanted, the second is a copy."""
+    """Common-subexpression elimination: compute once what is computed twice from the same values. Where both results are
+    wanted, the second is a copy."""
     uses = Uses(listing)
     version: dict[Buffer, int] = {}
     seen: dict[tuple, Instruction] = {}
@@ -48,7 +52,7 @@ def share(listing: Listing) -> str:
         outputs = [(p, r) for p, r in zip(i.places, i.regions, strict=True) if p is not None and r.writes]
         if all(uses.whole_writer(p, r.size, temporary=False) == at and not r.reads for p, r in outputs):
             inputs = tuple(
-                None if p is None else (p.settled(), version.get(p.settled().buffer, 0)) if r.reads else "output"
+                None if p is None else (p.resolved(), version.get(p.resolved().buffer, 0)) if r.reads else "output"
                 for p, r in zip(i.places, i.regions, strict=True)
             )
             key = (i.kernel, i.dtype, i.n, i.c, inputs)
@@ -58,7 +62,7 @@ def share(listing: Listing) -> str:
                     if mine is None or theirs is None or not region.writes:
                         continue
                     if listing.is_temporary(mine.buffer):
-                        mine.buffer.home = theirs
+                        mine.buffer.alias_of = theirs
                     else:
                         n = (1, region.size // region.item, 1, 1)
                         new[at].append(Instruction("copy", i.dtype, (mine, theirs), n))
@@ -67,7 +71,7 @@ def share(listing: Listing) -> str:
         for p, _ in outputs:
             version[p.buffer] = version.get(p.buffer, 0) + 1
     listing.replace(new)
-    listing.settle()
+    listing.resolve()
     return f"left out {len(new)} calls that computed what another had computed"
 
 
@@ -105,7 +109,7 @@ def overwrite(listing: Listing) -> str:
 
 
 def place_copies(listing: Listing) -> str:
-    """Compute what is copied as it stands right where the copy would go."""
+    """Copy elision: compute what is copied as it stands right where the copy would go."""
     uses = Uses(listing)
     gone: dict[int, list[Instruction]] = {}
     for at, i in enumerate(listing.instructions):
@@ -114,7 +118,7 @@ def place_copies(listing: Listing) -> str:
         to, source = i.places
         assert to is not None and source is not None
         buffer, size = source.buffer, source.buffer.size
-        if not listing.is_temporary(buffer) or buffer.home is not None or to.settled().buffer is buffer:
+        if not listing.is_temporary(buffer) or buffer.alias_of is not None or to.resolved().buffer is buffer:
             continue
         own = uses.of[buffer]
         if not own.writes or own.writes[-1] > at:
@@ -131,7 +135,7 @@ def place_copies(listing: Listing) -> str:
         uses.move(buffer, to)
         gone[at] = []
     listing.replace(gone)
-    listing.settle()
+    listing.resolve()
     return f"computed {len(gone)} arrays in the place they were copied to"
 
 
@@ -150,7 +154,7 @@ def _is_plain_product(i: Instruction) -> bool:
 
 
 def bring_together(listing: Listing) -> str:
-    """Reorder, so that products of one right operand that do not depend on each other stand side by side."""
+    """Scheduling: reorder, so that products of one right operand that do not depend on each other stand side by side."""
     groups = _groups_of_products(listing)
     order = _order(listing.instructions, groups)
     if order is None:
@@ -176,7 +180,7 @@ def _groups_of_products(listing: Listing) -> list[list[Instruction]]:
     for group in groups.values():
         first, last = group[0][0], group[-1][0]
         members = [i for _, i in group]
-        # what they share lies still, and none waits for another
+        # the operands are not overwritten in between, and none depends on another
         if len(group) > 1 and uses.unchanged(members[0], first, last) and _independent(listing.instructions, first, members):
             out.append(members)
     return out
@@ -244,14 +248,14 @@ def _order(instructions: list[Instruction], groups: list[list[Instruction]]) -> 
 
 
 def batch_products(listing: Listing) -> str:
-    """Multiply with one right operand once, by the rows of all products with it that stand side by side: a weight and the
-    inputs of every step."""
+    """Batching: multiply with one right operand once, by the rows of all products with it that stand side by side: a weight
+    and the inputs of every step."""
     groups = [list(run) for key, run in groupby(listing.instructions, key=_right_operand) if key]
     groups = [g for g in groups if len(g) > 1 and _disjoint(g)]
     for group in sorted(groups, key=len, reverse=True):
         for places in zip(*_in_memory_order([(i.place(LEFT), i.place(Y)) for i in group]), strict=True):
             _stack(places)
-    listing.settle()
+    listing.resolve()
     at = {id(i): n for n, i in enumerate(listing.instructions)}
     new: dict[int, list[Instruction]] = {}
     before = after = 0
@@ -299,7 +303,7 @@ def _stack(places: Iterable[Place]) -> None:
     """Lay buffers that stand alone side by side, in runs of neighbours of one size."""
 
     def size(place: Place) -> int:
-        alone = place.buffer.array is None and place.buffer.home is None and place.offset == 0
+        alone = place.buffer.array is None and place.buffer.alias_of is None and place.offset == 0
         return place.buffer.size if alone else 0
 
     for one, run_ in groupby(places, key=size):
@@ -307,7 +311,7 @@ def _stack(places: Iterable[Place]) -> None:
         if one and len(run) > 1 and len({p.buffer for p in run}) == len(run):
             stack = Buffer(one * len(run))
             for at, place in enumerate(run):
-                place.buffer.home = Place(stack, at * one)
+                place.buffer.alias_of = Place(stack, at * one)
 
 
 def _runs(places: Sequence[tuple[Place, ...]], steps: tuple[int | None, ...]) -> list[list[int]]:
@@ -358,15 +362,18 @@ def gather_sums(listing: Listing) -> str:
             _stack(places)
     for s in sums:
         _stack(sorted((i.place(1) for i in s.sums), key=lambda p: p.offset))
-    listing.settle()
+    listing.resolve()
     new: dict[int, list[Instruction]] = {}
     before = after = 0
     for s in sums:
         products, totals = _merged_products(s.products), _merged_sums(s.sums)
+        added = _added(s, products, totals)
+        if any(i.overlaps_itself() for i in added):
+            continue
         if len(products) + len(totals) < len(s.products) + len(s.sums):
             before, after = before + len(s.products) + len(s.sums), after + len(products) + len(totals)
             new.update({at: [] for at in s.at})
-            new[s.at[-1]] = _added(s, products, totals)
+            new[s.at[-1]] = added
             listing.elided.update(i.place(Y).buffer for i in s.products + s.sums)
     listing.replace(new)
     return f"made {after} products and sums of {before} that were added up"
@@ -384,6 +391,7 @@ class _Sum:
         self.products: list[Instruction] = []
         self.sums: list[Instruction] = []
         self.others: list[Place] = []
+        self.others_at: list[tuple[int, Place]] = []  # with the position after that where they are added
 
 
 def _is_flat_addition(i: Instruction) -> bool:
@@ -422,7 +430,11 @@ def _sums_of_parts(listing: Listing) -> list[_Sum]:
                             found.at.append(writer)
                             continue
                 found.others.append(part)
+                found.others_at.append((n + 1, part))
         found.at += additions
+        # the other summands will be read at the last addition
+        if any(uses.touched(p, total.buffer.size, n, additions[-1], writes=True) for n, p in found.others_at):
+            continue
         alike = len({(j.n, j.dtype) for j in found.products}) <= 1 and len({j.n for j in found.sums}) <= 1
         if alike and max(len(found.products), len(found.sums)) > 1:
             out.append(found)
@@ -511,7 +523,7 @@ def _fold(listing: Listing, pattern: Callable[[Listing, Uses, int], tuple[int, I
     new: dict[int, list[Instruction]] = {}
     for at in range(len(listing.instructions)):
         found = pattern(listing, uses, at)
-        if found and found[0] not in gone:
+        if found and found[0] not in gone and not found[1].overlaps_itself():
             earlier, both = found
             gone.add(earlier)
             listing.elided.add(listing.instructions[earlier].place(Y).buffer)
@@ -543,9 +555,7 @@ def _product_and_addition(listing: Listing, uses: Uses, at: int) -> tuple[int, I
         return None
     axes = i.n[0]
     dims, *strides = (i.n[1 + k * axes : 1 + (k + 1) * axes] for k in range(3))
-    elements = 1
-    for d in dims:
-        elements *= d
+    elements = prod(dims)
     if i.kernel == "accumulate":
         if not _is_flat_addition(i) or not i.regions[0].contiguous:
             return None
@@ -557,9 +567,9 @@ def _product_and_addition(listing: Listing, uses: Uses, at: int) -> tuple[int, I
         part_strides = strides[1 - k] if i.kernel == "add" else (1,)
         if part_strides != (1,) and part_strides != (dims[-1], 1):
             continue
-        writer = _product_before(listing, uses, at, part, elements, lambda p: _is_plain_product(p))
+        writer = _product_before(listing, uses, at, part, elements, _is_plain_product)
         if writer is None or best is not None and writer < best[0]:
-            continue
+            continue  # of two products the later one is folded: the other is ready by then
         product = listing.instructions[writer].copy()
         places, n = list(product.places), list(product.n)
         columns = n[N]
@@ -636,21 +646,26 @@ def _scale(listing: Listing) -> None:
                 continue
             product = product.copy()
             product.places = (*product.places[:SCALED], scaled, times)
+            if product.overlaps_itself():
+                continue
             new[writer], new[at] = [product], []
             break
     listing.replace(new)
 
 
 def pack(listing: Listing) -> str:
-    """Lay a right operand that several products share, a weight for all steps, out as their tiles read it, once for all."""
+    """Prepacking: lay a right operand that several products share, a weight for all steps, out as their tiles read it, once."""
     uses = Uses(listing)
     users: dict[tuple, list[int]] = {}
     for at, i in enumerate(listing.instructions):
         if i.kernel == "matmul" and i.n[BATCH] == 1 and not i.places[PACKED]:
             users.setdefault((i.dtype, i.places[RIGHT], *i.n[N : K + 1], *i.n[RIGHT_ROW : RIGHT_COLUMN + 1]), []).append(at)
-        elif i.kernel == "rnn_cell" and not i.places[8]:
-            hidden, (row, column) = i.n[2], i.n[10:12]
-            users.setdefault((i.dtype, i.places[6], hidden, hidden, column, row), []).append(at)
+        elif i.kernel == "rnn_cell" and not i.places[CELL_PACKED]:
+            hidden, (column, row) = (
+                i.n[CELL_HIDDEN],
+                i.n[CELL_WEIGHT_STRIDES],
+            )  # those of the weight; the operand is its transpose
+            users.setdefault((i.dtype, i.places[CELL_WEIGHT], hidden, hidden, row, column), []).append(at)
     new: dict[int, list[Instruction]] = {}
     packed_operands = 0
     for (dtype, right, columns, k, row, column), at_ in users.items():
@@ -662,7 +677,7 @@ def pack(listing: Listing) -> str:
         packed_operands += 1
         for at in at_:
             i = listing.instructions[at].copy()
-            slot = PACKED if i.kernel == "matmul" else 8
+            slot = PACKED if i.kernel == "matmul" else CELL_PACKED
             i.places = (*i.places[:slot], packed, *i.places[slot + 1 :])
             new[at] = [*([pack_] if at == at_[0] else []), i]
     listing.replace(new)

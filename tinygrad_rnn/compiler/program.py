@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..backends import native
-from .instruction import ALIGNMENT, Buffer, Instruction, Place
+from .instruction import ALIGNMENT, Buffer, Instruction, Place, Region
 from .listing import Listing
 
 
@@ -46,7 +47,7 @@ class Program:
 
     print(program)     the list, with what each call is for; program.explain() says what each pass did
     len(program)       number of calls
-    program.bytes      memory that it allocated for itself
+    program.bytes      memory that it allocated for itself; inputs and parameters are arrays beside it
     program.runs       how often it was run"""
 
     def __init__(
@@ -57,10 +58,10 @@ class Program:
         labels: dict[Buffer, list[tuple[int, str]]],
         passes: Mapping[str, Callable[[Listing], str]],
     ) -> None:
-        """kept: buffers that must be there after a run; watched: those of the outside that are wanted as they were before the
-        program wrote to them; labels: what to call the contents of a buffer, by offset."""
+        """kept: buffers that must be there after a run; watched: those of the outside that are wanted as they were when the run
+        began; labels: what to call the contents of a buffer, by offset."""
         self._captured, self._labels = instructions, labels
-        self._names: dict[Place, str] | None = None
+        self._names: dict[Buffer, list[tuple[int, str]]] | None = None
         listing = Listing([i.copy() for i in instructions], kept)
         self.report: list[tuple[str, str, int]] = []
         for name, transform in passes.items():
@@ -77,20 +78,18 @@ class Program:
     # ---- memory
 
     def _keep_old(self, listing: Listing, watched: set[Buffer]) -> None:
-        """Copy what is watched before it is written: a parameter, as the forward pass saw it."""
-        new: dict[int, list[Instruction]] = {}
-        for at, i in enumerate(listing.instructions):
-            for p in i.writes():
-                if p.buffer in watched and p.buffer not in self._before:
-                    old = self._before[p.buffer] = Buffer(p.buffer.size)
-                    n = (1, old.size // 4, 1, 1)
-                    new.setdefault(at, []).append(Instruction("copy", 0, (Place(old, 0), Place(p.buffer, 0)), n))
-                    listing.kept.add(old)
-        listing.replace({at: [*copies, listing.instructions[at]] for at, copies in new.items()})
+        """Begin with copies of what is watched: parameters, as the forward pass sees them, whatever writes to them later."""
+        copies = []
+        for buffer in watched:
+            old = self._before[buffer] = Buffer(buffer.size)
+            n = (1, old.size // 4, 1, 1)
+            copies.append(Instruction("copy", 0, (Place(old, 0), Place(buffer, 0)), n))
+            listing.kept.add(old)
+        listing.instructions = [*copies, *listing.instructions]
 
     def _allocate(self, listing: Listing) -> None:
         buffers = dict.fromkeys(p.buffer for i in self.instructions for p in i.places if p is not None)
-        buffers |= dict.fromkeys(Place(b, 0).settled().buffer for b in listing.kept)
+        buffers |= dict.fromkeys(Place(b, 0).resolved().buffer for b in listing.kept)
         self._base: dict[Buffer, int] = {}
         total = 0
         for b in buffers:
@@ -106,7 +105,7 @@ class Program:
     def _address(self, place: Place | None) -> int:
         if place is None:
             return 0
-        buffer, offset = place.settled()
+        buffer, offset = place.resolved()
         if buffer.array is not None and buffer not in self._base:
             self._base[buffer] = np.lib.array_utils.byte_bounds(buffer.array)[0]
         return self._base[buffer] + offset
@@ -117,6 +116,7 @@ class Program:
     def start_from(self, contents: Iterable[tuple[Buffer, np.ndarray]], before: dict[int, np.ndarray]) -> None:
         """Take over what the captured calls left in their arrays, so that a program that has not run yet can be read. before:
         what was in arrays from outside, by their id, before those calls wrote to them."""
+        self._recomputed = {}
         for buffer, array in contents:
             if buffer.array is None and self._is_there(buffer):
                 self._bytes(Place(buffer, 0), buffer.size)[...] = _bytes_of(array)
@@ -150,7 +150,7 @@ class Program:
             old = self._before.get(place.buffer)
             if old is not None:
                 place = Place(old, place.offset)
-            return np.asarray(_View(self._address(place), slot, (self._arena, place.settled().buffer.array)))
+            return np.asarray(_View(self._address(place), slot, (self._arena, place.resolved().buffer.array)))
         whole = self._recompute(place.buffer)
         return np.asarray(_View(whole.ctypes.data + place.offset, slot, whole))
 
@@ -163,7 +163,11 @@ class Program:
     def _is_there(self, buffer: Buffer) -> bool:
         if buffer.array is not None:
             return True
-        return buffer not in self._elided and Place(buffer, 0).settled().buffer in self._base
+        while buffer not in self._elided:
+            if buffer.alias_of is None:
+                return buffer in self._base
+            buffer = buffer.alias_of.buffer
+        return False
 
     def _recompute(self, wanted: Buffer) -> np.ndarray:
         """The bytes of a buffer that the passes left out, by the calls that made it in the capture."""
@@ -218,6 +222,8 @@ class Program:
         """What each pass did, in order, and how many calls it left."""
         lines = [f"{len(self._captured)} calls were captured"]
         lines += [f"  {name:<10} {said}; {left} left" for name, said, left in self.report]
+        if self._before:
+            lines.append(f"  {len(self._before)} copies keep arrays that the program changes as the graph has to show them")
         lines.append(f"{len(self)} calls are replayed, in {self.bytes:,} bytes of memory")
         return "\n".join(lines)
 
@@ -231,15 +237,26 @@ class Program:
         return f"<Program of {len(self)} calls, {self.bytes:,} bytes>"
 
     def _line(self, i: Instruction) -> str:
-        """kernel(sizes) and what it writes."""
-        sizes = ", ".join(map(str, i.regions[0].shape))
-        made = [self._label(p) for p, r in zip(i.places, i.regions, strict=True) if p is not None and r.writes]
-        return f"{i.kernel:<12} {f'({sizes})':<16} -> {', '.join(dict.fromkeys(m for m in made if m)) or 'a temporary array'}"
+        """kernel(shape) -> what it writes."""
+        shape = ", ".join(map(str, i.regions[0].shape))
+        made = [self._label(p, r) for p, r in zip(i.places, i.regions, strict=True) if p is not None and r.writes]
+        return f"{i.kernel:<12} {f'({shape})':<16} -> {', '.join(dict.fromkeys(m for m in made if m)) or 'a temporary array'}"
 
-    def _label(self, place: Place) -> str | None:
+    def _label(self, place: Place, region: Region) -> str:
+        """What lies at a place: the first of what a node has there, and how many others follow it."""
         if self._names is None:
-            self._names = {}
+            found: dict[Buffer, dict[int, str]] = {}
+            for outside, old in self._before.items():
+                label = next((label for _, label in self._labels.get(outside, ())), "an array")
+                found[old] = {0: f"{label}, as the program found it"}
             for buffer, contents in self._labels.items():
                 for offset, label in contents:
-                    self._names.setdefault(Place(buffer, offset).settled(), label)
-        return self._names.get(place)
+                    at = Place(buffer, offset).resolved()
+                    found.setdefault(at.buffer, {}).setdefault(at.offset, label)
+            self._names = {b: sorted(labels.items()) for b, labels in found.items()}
+        names = self._names.get(place.buffer, [])
+        low = bisect_left(names, (place.offset,))
+        high = bisect_left(names, (place.offset + region.high,))
+        if low == high:
+            return ""
+        return names[low][1] + (f" and {high - low - 1} more" if high - low > 1 else "")

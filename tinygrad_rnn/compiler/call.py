@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Container, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,9 +14,10 @@ from ..graph import owner
 from ..nn.module import Module, Parameter
 from ..tape import CaptureError, Node, Tape, use_backend
 from ..tensor import Tensor
-from .capture import Capture
+from .capture import Capture, Memory
 from .checkpoint import recompute_segments
-from .instruction import Buffer
+from .comparison import check_results, compare_gradient, compare_nodes, compare_outside, compare_results, same_values
+from .instruction import Buffer, Instruction
 from .live import LiveGraph, Skeleton
 from .passes import ACROSS_STEPS, PASSES
 from .program import Program, Slot
@@ -24,15 +25,10 @@ from .program import Program, Slot
 _INTEGERS = "integers"  # of any dtype: a program holds them as int64
 # what a leaf's gradient has to be before a call, for the program to do the same as the function would
 ANYTHING, NOTHING = "anything", "nothing"
+UNTOUCHED = "untouched"  # and after one
 
 
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    if a.dtype.kind == "f":
-        return a.shape == b.shape and a.dtype == b.dtype and np.array_equal(a, b, equal_nan=True)
-    return a.shape == b.shape and np.array_equal(a, b)
-
-
-class _Same:
+class _ByIdentity:
     """An object as a part of a key: equal to itself only."""
 
     __slots__ = ("object",)
@@ -41,7 +37,7 @@ class _Same:
         self.object = object
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.object is self.object
+        return isinstance(other, _ByIdentity) and other.object is self.object
 
     def __hash__(self) -> int:
         return id(self.object)
@@ -53,7 +49,7 @@ def key_of(x: Any, arrays: list[np.ndarray], tensors: list[Tensor]) -> Any:
     if kind is np.ndarray:
         arrays.append(x)
         dtype = x.dtype
-        return _INTEGERS if dtype.kind in "iu" else dtype, x.shape
+        return _INTEGERS if dtype.kind in "iu" else dtype.num, x.shape  # a dtype itself takes long to hash
     if kind is tuple or kind is list:
         return kind, tuple([key_of(y, arrays, tensors) for y in x])
     if isinstance(x, Tensor) and not isinstance(x, Parameter):
@@ -64,27 +60,38 @@ def key_of(x: Any, arrays: list[np.ndarray], tensors: list[Tensor]) -> Any:
             )
         arrays.append(x.value)
         tensors.append(x)
-        return kind, x.dtype.char, x.shape, x.requires_grad, x.name
+        return kind, x.dtype.num, x.shape, x.requires_grad, x.name
+    if isinstance(x, np.ndarray):
+        return kind, key_of(np.asarray(x), arrays, tensors)
+    if isinstance(x, tuple):
+        return kind, tuple([key_of(y, arrays, tensors) for y in x])
     if kind is dict:
         return kind, tuple([(name, key_of(y, arrays, tensors)) for name, y in x.items()])
-    if x is None or kind in (bool, int, float, complex, str, bytes) or isinstance(x, np.generic):
+    if x is None or kind in (bool, int, str, bytes):
         return kind, x
-    return _Same(x)
+    if kind in (float, complex) or isinstance(x, np.generic):
+        return kind, repr(x)  # 0.0 and -0.0 are equal, and nan is not
+    return _ByIdentity(x)
 
 
 def _rebuilt(x: Any, arrays: Iterator[np.ndarray], leaves: list[Tensor]) -> Any:
     """`x` with its arrays replaced, and its tensors by new ones, which are appended to `leaves`."""
     kind = type(x)
-    if kind is np.ndarray:
+    if isinstance(x, np.ndarray):
         return next(arrays)
     if isinstance(x, Tensor) and not isinstance(x, Parameter):
         leaves.append(Tensor(next(arrays), x.requires_grad, name=x.name))
         return leaves[-1]
-    if kind in (tuple, list):
-        return kind(_rebuilt(y, arrays, leaves) for y in x)
+    if isinstance(x, tuple) or kind is list:
+        return _like(x, [_rebuilt(y, arrays, leaves) for y in x])
     if kind is dict:
         return {name: _rebuilt(y, arrays, leaves) for name, y in x.items()}
     return x
+
+
+def _like(x: Any, entries: list) -> Any:
+    """A list, tuple or named tuple with other entries."""
+    return type(x)(*entries) if hasattr(x, "_fields") else type(x)(entries)
 
 
 def _mapped(x: Any, tensor: Callable[[Tensor], Any], array: Callable[[np.ndarray], Any]) -> Any:
@@ -93,10 +100,8 @@ def _mapped(x: Any, tensor: Callable[[Tensor], Any], array: Callable[[np.ndarray
         return tensor(x)
     if isinstance(x, np.ndarray):
         return array(x)
-    if isinstance(x, tuple) and hasattr(x, "_fields"):
-        return type(x)(*(_mapped(y, tensor, array) for y in x))
-    if type(x) in (tuple, list):
-        return type(x)(_mapped(y, tensor, array) for y in x)
+    if isinstance(x, tuple) or type(x) is list:
+        return _like(x, [_mapped(y, tensor, array) for y in x])
     if type(x) is dict:
         return {name: _mapped(y, tensor, array) for name, y in x.items()}
     return x
@@ -113,13 +118,24 @@ def _detached(x: Any) -> Any:
     return _mapped(x, lambda t: _tensor(t.value.copy()), np.copy)
 
 
+class _Recorded(NamedTuple):
+    """What a capture left, held until nothing is left to compare with it."""
+
+    capture: Capture
+    tape: Tape
+    output: Any
+    memory: Memory
+    instructions: list[Instruction]
+
+
 class CapturedCall:
     """A call of `fn` that was captured. It runs in the constructor, `results` being what it returned, without graphs.
 
     inputs   the arrays that stand for those among the arguments, in order
     unseen   indices of those that have had the same values in every call that was compared: what the function makes of others
              with numpy or Python has not shown yet
-    leaves   (leaf, its array, what its gradient has to be before a call, its gradient after one) for each one that wants one"""
+    leaves   (leaf, its array, what its gradient has to be before a call, and what it is after one), for each that wants a
+             gradient or was there before the call"""
 
     def __init__(
         self,
@@ -132,39 +148,55 @@ class CapturedCall:
         compares: bool,
     ) -> None:
         self._compares = compares
-        self.inputs = [np.array(a, np.int64 if a.dtype.kind in "iu" else None, order="C") for a in arrays]
+        self.inputs = [np.array(a, np.int64 if a.dtype.kind in "iu" else None, order="K") for a in arrays]
         self.bound: list[Tensor] = []
         self._first = [own.copy() for own in self.inputs]
         self.unseen = list(range(len(self.inputs)))
+        self.compared = False
         arguments, keywords = _rebuilt((arguments, keywords), iter(self.inputs), self.bound)
+        start = Node(np.empty(0)).index  # nodes with smaller ones were there before
         had = {id(leaf): leaf.grad is not None for leaf in known}
         self._names = _Names(fn, arguments, keywords)
         capture, tape = Capture(self.inputs), Tape()
-        with use_backend(capture), tape:
+        with tape, use_backend(capture):
             output = fn(*arguments, **keywords)
         if tape.root is None and tape.nodes:
             tape.root = tape.nodes[-1]
-        self._capture, self._tape, self._captured_output = capture, tape, output
-        self._memory = capture.memory()
-        self._instructions = capture.instructions(self._memory)
+        check_results(output)
+        memory = capture.memory()
+        self._recorded: _Recorded | None = _Recorded(capture, tape, output, memory, capture.instructions(memory))
         self.results: Any = _detached(output)
         self.program: Program | None = None
         self._graph: LiveGraph | None = None
-        self.leaves: list[tuple[Node, np.ndarray, Any, np.ndarray | None]] = []
-        for leaf in self._graph_leaves():
-            if not leaf.requires_grad:
-                continue
-            grad, before = leaf.grad, ANYTHING  # type: Any, Any
-            if grad is not None and not capture.made(grad):
-                before = grad  # the call added to what was there
-            elif grad is not None and leaf not in capture.forgotten and not had.get(id(leaf)):
-                before = NOTHING
-            self.leaves.append((leaf, leaf.value, before, grad))
-        self._hand_over(tensors)
+        self.leaves: list[tuple[Node, np.ndarray, Any, Any]] = []
+        for leaf in dict.fromkeys([*self._graph_leaves(), *capture.updated]):
+            if leaf.index < start and leaf.requires_grad:
+                before, writes = self._gradient_before(leaf, capture, had.get(id(leaf), False))
+                self.leaves.append((leaf, leaf.value, before, leaf.grad if writes else UNTOUCHED))
+            elif leaf.index < start:
+                self.leaves.append((leaf, leaf.value, ANYTHING, UNTOUCHED))
+        self._hand_over(tensors, self.bound)
+
+    @staticmethod
+    def _gradient_before(leaf: Node, capture: Capture, had: bool) -> tuple[Any, bool]:
+        """What the gradient of a leaf has to be before a call, and whether the call leaves another one. had: whether there was
+        one, where that is known."""
+        if leaf in capture.forgotten:
+            grad, calls = capture.forgotten[leaf]
+            if grad is None:
+                return ANYTHING, True
+            if capture.made(grad):
+                return NOTHING, True  # a backward pass found none before the gradient was dropped
+            return (grad if capture.used(grad, calls) else ANYTHING), True
+        if leaf.grad is None:  # an optimizer that finds none leaves the parameter alone
+            return (NOTHING if leaf in capture.updated else ANYTHING), False
+        if capture.made(leaf.grad):
+            return (ANYTHING if had else NOTHING), True  # had: it was dropped in a way that leaves no trace
+        return (leaf.grad, True) if capture.used(leaf.grad) else (ANYTHING, False)
 
     def _graph_leaves(self) -> list[Node]:
-        found = {x.index: x for node in self._tape.nodes for x in node.inputs if x.op is None}
-        return list(found.values())
+        nodes = self._recorded.tape.nodes if self._recorded else ()
+        return list({x.index: x for node in nodes for x in node.inputs if x.op is None}.values())
 
     def fits(self) -> bool:
         """Whether the parameters are where they were, and their gradients as the program supposes."""
@@ -180,78 +212,69 @@ class CapturedCall:
     def to_check(self, arrays: list[np.ndarray]) -> bool:
         """Whether a call with these arrays should be compared with a replay: the second one, and those where an array differs
         for the first time."""
-        if self.program is None:
+        if not self.compared:
             return True
-        return any(not _same(self._first[n], arrays[n]) for n in self.unseen)
+        return any(not same_values(self._first[n], arrays[n]) for n in self.unseen)
 
-    def checked(self, fn: Callable[..., Any], arguments: tuple, keywords: dict, arrays: list[np.ndarray]) -> Any:
+    def checked(
+        self, fn: Callable[..., Any], arguments: tuple, keywords: dict, arrays: list[np.ndarray], tensors: list[Tensor]
+    ) -> Any:
         """Run `fn` again, compare that with a replay of the captured calls, bit by bit, and return its results."""
+        recorded = self._recorded
+        assert recorded is not None
         self._take(arrays)
-        self.unseen = [n for n in self.unseen if _same(self._first[n], arrays[n])]
-        changed = self._changed_outside()
-        before = [a.copy() for a in changed]
-        self._capture.changed = {id(a): old for a, old in zip(changed, before, strict=True)}
-        replay = native.Replay(self._capture.calls)
+        self.unseen = [n for n in self.unseen if same_values(self._first[n], arrays[n])]
+        changed, read = self._outside()
+        before, read_before = [a.copy() for a in changed], [a.copy() for a in read]
+        recorded.capture.changed = {id(a): old for a, old in zip(changed, before, strict=True)}
+        replay = native.Replay(recorded.capture.calls)
         done = replay.run()
         after = [a.copy() for a in changed]
         for a, old in zip(changed, before, strict=True):
             a[...] = old
+        bound: list[Tensor] = []
+        # the function sees what it saw in the capture: copies, in that layout
+        arguments, keywords = _rebuilt((arguments, keywords), iter([own.copy(order="K") for own in self.inputs]), bound)
         with Tape() as tape:
             output = fn(*arguments, **keywords)
         results = _detached(output)
+        self._hand_over(tensors, bound)
         if done < replay.count:
             raise CaptureError(
                 "compile: a replay of the captured calls met an index outside its axis, the function itself did not"
             )
-        self._compare(tape, output, list(zip(changed, after, strict=True)))
+        compare_nodes(recorded.tape.nodes, tape.nodes)
+        read_pairs, written_pairs = (list(zip(*pair, strict=True)) for pair in ((read, read_before), (changed, after)))
+        compare_outside(read_pairs, written_pairs, self._name_of)
+        for leaf, _, _, grad in self.leaves:
+            if isinstance(grad, np.ndarray) and leaf not in self.bound:
+                compare_gradient(grad, leaf.grad, self._names.parameters.get(leaf.index, leaf.name))
+        compare_results(recorded.output, output)
+        self.compared = True
         if self.program is not None:
-            self.program.start_from(self._memory.contents(), self._capture.changed)
+            self.program.start_from(recorded.memory.contents(), recorded.capture.changed)
             self._let_go()
         return results
 
-    def _compare(self, tape: Tape, output: Any, outside: list[tuple[np.ndarray, np.ndarray]]) -> None:
-        mine, other = self._tape.nodes, tape.nodes
-        hint = (
-            "so repeating its kernels is not enough: something is computed with numpy or Python, from the arguments, a counter "
-            "or a random number, or kept in an attribute from one call to the next. Use tensors and tr's functions, pass "
-            "arrays as arguments and return what the next call needs; or leave this function uncompiled"
-        )
-        for n, (a, b) in enumerate(zip(mine, other, strict=False)):
-            what = f"{b.op.name if b.op else 'a leaf'}{f' {b.name!r}' if b.name else ''}, node {n} at {b.address}"
-            if a.op is not b.op or a.value.shape != b.value.shape:
-                raise CaptureError(f"compile: the second call took another path than the first, beginning with {what}, {hint}")
-            if not _same(a.value, b.value):
-                for x, y in zip(a.inputs, b.inputs, strict=True):
-                    if x.op is None and not _same(x.value, y.value):
-                        what = f"a constant {y.value.dtype} {y.value.shape} that goes into {what}"
-                raise CaptureError(
-                    f"compile: the second call computed something else than a replay of the first: {what}, {hint}"
-                )
-        if len(mine) != len(other):
-            raise CaptureError(f"compile: the first call recorded {len(mine)} nodes, the second {len(other)}, {hint}")
-        for a, b in zip(mine, other, strict=True):
-            if (a.grad is None) != (b.grad is None) or a.grad is not None and b.grad is not None and not _same(a.grad, b.grad):
-                name = b.op.name if b.op else "a leaf"
-                raise CaptureError(
-                    f"compile: the gradient of {name} at {b.address} is another than a replay of the first call's, {hint}"
-                )
-        for array, replayed in outside:
-            if not _same(array, replayed):
-                raise CaptureError(
-                    f"compile: a {array.dtype} {array.shape} array that the function writes to, a parameter or the state of an "
-                    f"optimizer for example, ends up with other values than in a replay, {hint}"
-                )
-        first: list[np.ndarray] = []
-        second: list[np.ndarray] = []
-        _mapped(self._captured_output, lambda t: first.append(t.value), first.append)
-        _mapped(output, lambda t: second.append(t.value), second.append)
-        if len(first) != len(second) or not all(map(_same, first, second)):
-            raise CaptureError(f"compile: the second call returned something else than a replay of the first, {hint}")
+    def _outside(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Arrays from outside that the captured calls write to, and those that they only read, inputs apart."""
+        recorded = self._recorded
+        assert recorded is not None
+        written = {p.buffer for i in recorded.instructions for p in i.writes()}
+        inputs = {id(x) for x in self.inputs}
+        read = {p.buffer for i in recorded.instructions for p in i.reads()} - written
+        return tuple([b.array for b in found if b.array is not None and id(b.array) not in inputs] for found in (written, read))  # type: ignore[return-value]
 
-    def _changed_outside(self) -> list[np.ndarray]:
-        """Arrays from outside that the captured calls write to."""
-        buffers = {p.buffer for i in self._instructions for p in i.writes()}
-        return [b.array for b in buffers if b.array is not None]
+    def _name_of(self, array: np.ndarray) -> str:
+        """What an array from outside is, in words."""
+        for leaf in self._graph_leaves():
+            kind = "parameter" if leaf.requires_grad else "tensor"
+            name = self._names.parameters.get(leaf.index, leaf.name) or f"{array.dtype} {array.shape}"
+            if leaf.value is array:
+                return f"the {kind} {name}"
+            if leaf.grad is array:
+                return f"the gradient of the {kind} {name}"
+        return f"a {array.dtype} {array.shape} array (the state or the settings of an optimizer, for example)"
 
     # ---- the program
 
@@ -266,7 +289,9 @@ class CapturedCall:
                 gc.enable()
 
     def _build(self, passes: tuple[str, ...], checkpoint_every: int | None) -> None:
-        memory = self._memory
+        recorded = self._recorded
+        assert recorded is not None
+        memory = recorded.memory
 
         def slot(array: np.ndarray) -> Slot:
             place = memory.place_of(array)
@@ -280,42 +305,40 @@ class CapturedCall:
                 kept.add(found.place.buffer)
             return found
 
-        _mapped(self._captured_output, lambda t: kept_slot(t.value), kept_slot)
-        grads = [(leaf, None if grad is None else kept_slot(grad)) for leaf, _, _, grad in self.leaves]
+        _mapped(recorded.output, lambda t: kept_slot(t.value), kept_slot)
+        left = [(leaf, grad) for leaf, _, _, grad in self.leaves if not isinstance(grad, str)]
+        grads = [(leaf, None if grad is None else kept_slot(grad)) for leaf, grad in left]
         skeleton = None
-        if self._tape.root is not None:
-            skeleton = Skeleton(self._tape.nodes, self._tape.root, self._tape.cotangents, slot)
+        if recorded.tape.root is not None:
+            skeleton = Skeleton(recorded.tape.nodes, recorded.tape.root, recorded.tape.cotangents, slot)
         chosen = {name: PASSES[name] for name in passes}
         if checkpoint_every is not None and skeleton is not None:
             steps, cotangents = skeleton.steps(), skeleton.cotangent_buffers()
             chosen = {name: f for name, f in chosen.items() if name not in ACROSS_STEPS}
             chosen["checkpoint"] = lambda listing: recompute_segments(listing, steps, cotangents, checkpoint_every)
-        program = Program(
-            self._instructions, kept, skeleton.outside() if skeleton else (), skeleton.labels() if skeleton else {}, chosen
-        )
+        parameters = skeleton.parameters() if skeleton else {}
+        program = Program(recorded.instructions, kept, parameters, skeleton.labels() if skeleton else {}, chosen)
 
         def current(array: np.ndarray) -> np.ndarray:
             return program.current(slot(array))
 
-        self._output = _mapped(self._captured_output, lambda t: _tensor(current(t.value)), current)
-        program.start_from(memory.contents(), self._capture.changed)
-        self._grads = [(leaf, None if s is None else program.current(s)) for leaf, s in grads]
-        self.leaves = [
-            (leaf, value, before, mine) for (leaf, value, before, _), (_, mine) in zip(self.leaves, self._grads, strict=True)
+        self._output = _mapped(recorded.output, lambda t: _tensor(current(t.value)), current)
+        program.start_from(memory.contents(), recorded.capture.changed)
+        # one that was there before the call stays the array that it is
+        self._grads = [
+            (leaf, grad if s is None or s.place is None or s.place.buffer.array is not None else program.current(s))
+            for (leaf, grad), (_, s) in zip(left, grads, strict=True)
         ]
         self.program, self._skeleton = program, skeleton
+        self._rereads = _reads_after_update(recorded.instructions, parameters)
         inputs = {id(owner(a)): name for name, a in self._names.arrays}
         self._input_names = {x.index: inputs[id(owner(x.value))] for x in self._graph_leaves() if id(owner(x.value)) in inputs}
         self._let_go()
 
     def _let_go(self) -> None:
         """Drop what the capture holds, once nothing is left to compare."""
-        if not self.unseen or not self._compares:
-            self._first = []
-            self.__dict__.pop("_capture", None)
-            self.__dict__.pop("_tape", None)
-            self.__dict__.pop("_captured_output", None)
-            self.__dict__.pop("_memory", None)
+        if not self._compares or self.compared and not self.unseen:
+            self._first, self._recorded = [], None
 
     @property
     def graph(self) -> LiveGraph:
@@ -324,6 +347,11 @@ class CapturedCall:
             if self.program is None or self._skeleton is None:
                 raise RuntimeError(
                     "compile: there is no program to read yet" if self.program is None else "nothing was recorded"
+                )
+            if self._rereads:
+                raise RuntimeError(
+                    "compile: this function computes with a parameter again after it has updated it, so that its nodes belong "
+                    "to two versions of it; compile the steps as calls of their own to read their graphs"
                 )
             self._graph = LiveGraph(self.program, self._skeleton, self._names.parameters, self._input_names)
             self._graph.output = self._output
@@ -341,15 +369,27 @@ class CapturedCall:
         for leaf, grad in self._grads:
             leaf.grad = grad
         if tensors:
-            self._hand_over(tensors)
+            self._hand_over(tensors, self.bound)
         return _detached(self._output)
 
-    def _hand_over(self, tensors: list[Tensor]) -> None:
-        """Add the gradients of the tensors among the arguments to those of the caller's."""
-        for own, given in zip(self.bound, tensors, strict=True):
+    @staticmethod
+    def _hand_over(tensors: list[Tensor], bound: list[Tensor]) -> None:
+        """Add the gradients of the tensors that stood for those among the arguments to theirs."""
+        for own, given in zip(bound, tensors, strict=True):
             if own.grad is not None:
                 given.grad = own.grad.copy() if given.grad is None else given.grad + own.grad
                 own.grad = None
+
+
+def _reads_after_update(instructions: list[Instruction], parameters: Container[Buffer]) -> bool:
+    """Whether anything but an update reads a parameter after it was written."""
+    written: set[Buffer] = set()
+    for i in instructions:
+        updates = [p.buffer for p in i.writes() if p.buffer in parameters]
+        if not updates and any(p.buffer in written for p in i.reads()):
+            return True
+        written.update(updates)
+    return False
 
 
 class _Names:
