@@ -6,6 +6,7 @@ rnn = tr.nn.RNN(8, 32, seed=0)
 graph = tr.trace(rnn, x, loss=lambda output: output[-1].sum())
 graph[0, 3, "tanh"].grad      # any node, by layer, step and op
 print(graph.why())            # vanishing, healthy or exploding; the cause; what to try
+step = tr.compile(train_step) # from the third call on one call of C, with every node still to be read in step.graph
 """
 
 from . import functions, nn, ops, optim, testing

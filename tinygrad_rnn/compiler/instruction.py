@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from math import prod
 from typing import NamedTuple
@@ -105,18 +105,12 @@ class Instruction:
 
     def overlaps_itself(self) -> bool:
         """Whether it writes where it reads, or writes twice: what kernels may not do, but for a product's own addend."""
-        spans: dict[Buffer, list[tuple[int, int, bool]]] = {}
+        spans = []
         for slot, (p, r) in enumerate(zip(self.places, self.regions, strict=True)):
             addend = self.kernel == "matmul" and slot == 6 and p == self.places[0] and self.n[10] == self.n[2]
             if p is not None and not addend:
-                spans.setdefault(p.buffer, []).append((p.offset + r.low, p.offset + r.high, r.writes))
-        for of_one in spans.values():
-            end_read = end_written = -1
-            for low, high, written in sorted(of_one):
-                if low < end_written or written and low < end_read:
-                    return True
-                end_read, end_written = max(end_read, high), max(end_written, high if written else -1)
-        return False
+                spans.append((p.buffer, p.offset + r.low, p.offset + r.high, r.writes))
+        return conflict(spans)
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -133,6 +127,21 @@ class Instruction:
 
     def __repr__(self) -> str:
         return f"<{self.kernel} {self.n}>"
+
+
+def conflict(spans: Iterable[tuple[Buffer, int, int, bool]]) -> bool:
+    """Whether, of spans (buffer, first byte, the one after the last, whether it is written), one that is written overlaps
+    another."""
+    of: dict[Buffer, list[tuple[int, int, bool]]] = {}
+    for buffer, low, high, written in spans:
+        of.setdefault(buffer, []).append((low, high, written))
+    for of_one in of.values():
+        end_read = end_written = -1
+        for low, high, written in sorted(of_one):
+            if low < end_written or written and low < end_read:
+                return True
+            end_read, end_written = max(end_read, high), max(end_written, high if written else -1)
+    return False
 
 
 # ---- what each kernel touches: for its pointers, in order, (mode, shape, strides). The mode is "w" for written, "r" for read,

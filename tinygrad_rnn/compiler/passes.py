@@ -13,7 +13,7 @@ from heapq import heapify, heappop, heappush
 from itertools import groupby
 from math import prod
 
-from .instruction import ITEM_SIZES, Buffer, Instruction, Place
+from .instruction import ITEM_SIZES, Buffer, Instruction, Place, conflict
 from .listing import Listing, Uses, whole
 
 # indices into places and n of the matmul kernel
@@ -275,19 +275,8 @@ def _right_operand(i: Instruction) -> tuple | None:
 
 def _disjoint(group: list[Instruction]) -> bool:
     """Whether no product writes what another one reads or writes."""
-    spans: dict[Buffer, list[tuple[int, int, bool]]] = {}
-    for i in group:
-        for slot in (Y, LEFT, RIGHT, BIAS):
-            place, region = i.places[slot], i.regions[slot]
-            if place is not None:
-                spans.setdefault(place.buffer, []).append((place.offset + region.low, place.offset + region.high, slot == Y))
-    for of_one in spans.values():
-        end_read = end_written = -1
-        for low, high, written in sorted(of_one):
-            if low < end_written or written and low < end_read:
-                return False
-            end_read, end_written = max(end_read, high), max(end_written, high if written else -1)
-    return True
+    operands = [(i.places[slot], i.regions[slot]) for i in group for slot in (Y, LEFT, RIGHT, BIAS)]
+    return not conflict((p.buffer, p.offset + r.low, p.offset + r.high, r.writes) for p, r in operands if p is not None)
 
 
 def _in_memory_order(rows: list[tuple[Place, ...]]) -> list[tuple[Place, ...]]:
