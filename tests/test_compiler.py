@@ -984,6 +984,22 @@ def test_operands_that_are_overwritten_stay_apart():
         compare(fn, [(rng.standard_normal((5, 5)),) for _ in range(3)], ALL, [w, b], scale=1e2, nodes=False)
 
 
+def test_a_weight_that_changes_between_a_product_and_what_follows_it():
+    w = tr.nn.Parameter(np.random.default_rng(0).standard_normal((4, 4)), name="w")
+    optimizer = tr.optim.SGD([w], 0.3)
+
+    def step(x):
+        optimizer.zero_grad()
+        first, second = tr.linear(x, w), tr.linear(x * 2.0, w)  # each is used once, after the update
+        y = [tr.linear(x, w) * float(n) for n in range(4)]
+        (w * w).sum().backward()
+        optimizer.step()
+        return tr.tanh(first), second + x, tr.linear(x, w), tr.tanh(sum(y[1:], y[0])), [tr.linear(h, w) for h in y]
+
+    for passes in (ALL, ("fuse",), ("order", "batch"), ("pack",), ("share",)):
+        compare(lambda x: step(tr.Tensor(x)), [(ONES * n,) for n in (0.1, 0.2, 0.3)], passes, [w], scale=1e2, nodes=False)
+
+
 def test_the_graph_keeps_the_parameters_of_its_run():
     rnn = tr.nn.RNN(3, 4, dtype=np.float64, seed=0)
     step = tr.compile(rnn_step(rnn))
