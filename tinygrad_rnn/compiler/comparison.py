@@ -20,6 +20,8 @@ _BESIDE = (
 
 def same_values(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays have equal shapes and entries, NaN being equal to itself, and 0.0 not to -0.0."""
+    if a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes():
+        return True  # as a rule, and many times as fast
     if a.dtype.kind != "f" or b.dtype.kind != "f":
         return np.array_equal(a, b)
     return np.array_equal(a, b, equal_nan=True) and not np.any((np.signbit(a) != np.signbit(b)) & (a == 0))
