@@ -68,7 +68,7 @@ class Program:
             self.report.append((name, transform(listing), len(listing.instructions)))
         self._elided = listing.elided
         self._before: dict[Buffer, Buffer] = {}
-        self._keep_old(listing, set(watched))
+        self._keep_old(listing, watched)
         self.instructions = listing.instructions
         self._allocate(listing)
         self._replay = native.Replay([self._call(i) for i in self.instructions])
@@ -77,7 +77,7 @@ class Program:
 
     # ---- memory
 
-    def _keep_old(self, listing: Listing, watched: set[Buffer]) -> None:
+    def _keep_old(self, listing: Listing, watched: Iterable[Buffer]) -> None:
         """Begin with copies of what is watched: parameters, as the forward pass sees them, whatever writes to them later."""
         copies = []
         for buffer in watched:
@@ -240,7 +240,7 @@ class Program:
         """kernel(shape) -> what it writes."""
         shape = ", ".join(map(str, i.regions[0].shape))
         made = [self._label(p, r) for p, r in zip(i.places, i.regions, strict=True) if p is not None and r.writes]
-        return f"{i.kernel:<12} {f'({shape})':<16} -> {', '.join(dict.fromkeys(m for m in made if m)) or 'a temporary array'}"
+        return f"{i.kernel:<18} {f'({shape})':<16} -> {', '.join(dict.fromkeys(m for m in made if m)) or 'a temporary array'}"
 
     def _label(self, place: Place, region: Region) -> str:
         """What lies at a place: the first of what a node has there, and how many others follow it."""
