@@ -263,7 +263,11 @@ class CapturedCall:
         written = {p.buffer for i in recorded.instructions for p in i.writes()}
         inputs = {id(x) for x in self.inputs}
         read = {p.buffer for i in recorded.instructions for p in i.reads()} - written
-        return tuple([b.array for b in found if b.array is not None and id(b.array) not in inputs] for found in (written, read))  # type: ignore[return-value]
+
+        def outside(buffers: set[Buffer]) -> list[np.ndarray]:
+            return [b.array for b in buffers if b.array is not None and id(b.array) not in inputs]
+
+        return outside(written), outside(read)
 
     def _name_of(self, array: np.ndarray) -> str:
         """What an array from outside is, in words."""

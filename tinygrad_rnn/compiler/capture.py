@@ -62,7 +62,8 @@ class Capture:
         if x.flags.c_contiguous and x.flags.aligned:
             return x
         # the kernel that moves float64 moves any 8 bytes
-        return self.copy(x.view(np.float64)).view(np.int64)  # type: ignore[attr-defined]
+        copy = self._recording(native.copy)
+        return copy(x.view(np.float64)).view(np.int64)
 
     def hold(self, x: Any) -> None:
         """Keep the memory of an array, or of the arrays in a list or tuple, as long as this capture."""
@@ -133,7 +134,6 @@ class Memory:
                 self._buffers.append(Buffer(high - low, None if is_made else array))
                 self._arrays[self._buffers[-1]] = array
             end = max(end, high)
-        self._end = end
 
     def place(self, address: int) -> Place:
         """Where an address lies. Raises KeyError where it lies in no buffer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .instruction import ALIGNMENT, Buffer, Instruction, Place
+from .instruction import Buffer, Instruction, Place, aligned
 from .listing import Listing, Uses
 
 
@@ -118,13 +118,13 @@ def _pool(listing: Listing, fixed: set[Buffer]) -> None:
     total = 0
     for at in range(len(listing.instructions)):
         for b in begins.get(at, ()):
-            size = -(-b.size // ALIGNMENT) * ALIGNMENT
+            size = aligned(b.size)
             if free.get(size):
                 where[b] = free[size].pop()
             else:
                 where[b], total = total, total + size
         for b in ends.get(at, ()):
-            free.setdefault(-(-b.size // ALIGNMENT) * ALIGNMENT, []).append(where[b])
+            free.setdefault(aligned(b.size), []).append(where[b])
     if not total:
         return
     pool = Buffer(total)

@@ -47,7 +47,8 @@ def compare_nodes(replayed: list[Node], run: list[Node]) -> None:
     if len(replayed) != len(run):
         raise CaptureError(f"compile: the first call recorded {len(replayed)} nodes, this one {len(run)}. {_BESIDE}")
     for n, (a, b) in enumerate(zip(replayed, run, strict=True)):
-        if (a.grad is None) != (b.grad is None) or a.grad is not None and not same_values(a.grad, b.grad):  # type: ignore[arg-type]
+        alike = a.grad is b.grad if a.grad is None or b.grad is None else same_values(a.grad, b.grad)
+        if not alike:
             raise CaptureError(
                 f"compile: the gradient of {_called(b, n)} is another than in a replay of the first call. {_BESIDE}"
             )

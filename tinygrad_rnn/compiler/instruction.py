@@ -12,6 +12,13 @@ import numpy as np
 from ..backends import native
 
 ALIGNMENT = 64  # bytes, of every buffer that a program allocates
+
+
+def aligned(size: int) -> int:
+    """The least multiple of ALIGNMENT that is not below a size in bytes."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
 ITEM_SIZES = (4, 8)  # of dtype 0, float32, and 1, float64
 
 

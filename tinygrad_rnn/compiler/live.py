@@ -27,16 +27,18 @@ class Skeleton:
         self.values: dict[int, Slot] = {}
         self.cotangents = {i: slot(g) for i, g in cotangents.items()}
         self.residuals: dict[int, tuple] = {}
-        self.nodes = [self._copy(node) for node in nodes]
-        self.root = self._copy(root)
+        self.nodes = [self._copy(node, recorded=True) for node in nodes]
+        self.root = self._copy(root, recorded=False)
 
-    def _copy(self, node: Node) -> Node:
+    def _copy(self, node: Node, recorded: bool) -> Node:
+        """recorded: on the tape; its inputs come before it. What was recorded elsewhere is a leaf here."""
         found = self._of.get(node.index)
         if found is None:
             found = self._of[node.index] = Node(_EMPTY, node.requires_grad, node.name)
-            found.index, found.op, found.address = node.index, node.op, node.address
+            found.index, found.address = node.index, node.address
+            found.op = node.op if recorded else None
             found.params, found.needs, found.kept = node.params, node.needs, node.kept
-            found.inputs = tuple([self._copy(x) for x in node.inputs])
+            found.inputs = tuple([self._copy(x, recorded=False) for x in node.inputs]) if recorded else ()
             found.residuals = ()
             self.values[node.index] = self._slot(node.value)
             self.residuals[node.index] = tuple(

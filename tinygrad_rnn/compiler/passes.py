@@ -372,15 +372,15 @@ class _Sum:
     """A buffer that is the sum of others: what computes it, and what computes those that are computed for it alone.
 
     at        positions of all instructions that this replaces, the last addition last
-    products, sums, others   of the summands: their instructions, and the places of those that are used elsewhere too"""
+    products, sums   instructions of those summands
+    others    (position where it is added, place) of the other summands"""
 
     def __init__(self, total: Place, like: Instruction) -> None:
         self.total, self.like = total, like
         self.at: list[int] = []
         self.products: list[Instruction] = []
         self.sums: list[Instruction] = []
-        self.others: list[Place] = []
-        self.others_at: list[tuple[int, Place]] = []  # with the position after that where they are added
+        self.others: list[tuple[int, Place]] = []
 
 
 def _is_flat_addition(i: Instruction) -> bool:
@@ -418,11 +418,10 @@ def _sums_of_parts(listing: Listing) -> list[_Sum]:
                             found.sums.append(j)
                             found.at.append(writer)
                             continue
-                found.others.append(part)
-                found.others_at.append((n + 1, part))
+                found.others.append((n, part))
         found.at += additions
         # the other summands will be read at the last addition
-        if any(uses.touched(p, total.buffer.size, n, additions[-1], writes=True) for n, p in found.others_at):
+        if any(uses.touched(p, total.buffer.size, n + 1, additions[-1], writes=True) for n, p in found.others):
             continue
         alike = len({(j.n, j.dtype) for j in found.products}) <= 1 and len({j.n for j in found.sums}) <= 1
         if alike and max(len(found.products), len(found.sums)) > 1:
@@ -486,7 +485,7 @@ def _added(s: _Sum, products: list[Instruction], sums: list[Instruction]) -> lis
         else:
             i.places = (s.total, i.places[1])
             out.append(i)
-    for place in s.others:
+    for _, place in s.others:
         out.append(Instruction("accumulate" if out else "copy", s.like.dtype, (s.total, place), flat))
     return out
 
@@ -650,10 +649,8 @@ def pack(listing: Listing) -> str:
         if i.kernel == "matmul" and i.n[BATCH] == 1 and not i.places[PACKED]:
             users.setdefault((i.dtype, i.places[RIGHT], *i.n[N : K + 1], *i.n[RIGHT_ROW : RIGHT_COLUMN + 1]), []).append(at)
         elif i.kernel == "rnn_cell" and not i.places[CELL_PACKED]:
-            hidden, (column, row) = (
-                i.n[CELL_HIDDEN],
-                i.n[CELL_WEIGHT_STRIDES],
-            )  # those of the weight; the operand is its transpose
+            # strides of the weight, of which the right operand is the transpose
+            hidden, (column, row) = i.n[CELL_HIDDEN], i.n[CELL_WEIGHT_STRIDES]
             users.setdefault((i.dtype, i.places[CELL_WEIGHT], hidden, hidden, row, column), []).append(at)
     new: dict[int, list[Instruction]] = {}
     packed_operands = 0

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backends import native
-from .instruction import ALIGNMENT, Buffer, Instruction, Place, Region
+from .instruction import ALIGNMENT, Buffer, Instruction, Place, Region, aligned
 from .listing import Listing
 
 
@@ -95,9 +95,9 @@ class Program:
         for b in buffers:
             if b.array is None:
                 self._base[b] = total
-                total += -(-b.size // ALIGNMENT) * ALIGNMENT
+                total += aligned(b.size)
         self._arena = np.empty(total + ALIGNMENT, np.uint8)
-        start = -(-self._arena.ctypes.data // ALIGNMENT) * ALIGNMENT
+        start = aligned(self._arena.ctypes.data)
         for b in self._base:
             self._base[b] += start
         self.bytes = self._arena.nbytes
@@ -155,7 +155,7 @@ class Program:
         return np.asarray(_View(whole.ctypes.data + place.offset, slot, whole))
 
     def current(self, slot: Slot) -> np.ndarray:
-        """The same, but of a parameter its present values, not those before the program changed them."""
+        """The same, but of a parameter its present values, not those that the run began with."""
         if slot.place is not None and slot.place.buffer in self._before:
             return np.asarray(_View(self._address(slot.place), slot, slot.place.buffer.array))
         return self.array(slot)
@@ -223,7 +223,9 @@ class Program:
         lines = [f"{len(self._captured)} calls were captured"]
         lines += [f"  {name:<10} {said}; {left} left" for name, said, left in self.report]
         if self._before:
-            lines.append(f"  {len(self._before)} copies keep arrays that the program changes as the graph has to show them")
+            lines.append(
+                f"  {len(self._before)} copies keep the parameters as the graph has to show them, whatever writes to them"
+            )
         lines.append(f"{len(self)} calls are replayed, in {self.bytes:,} bytes of memory")
         return "\n".join(lines)
 
