@@ -383,7 +383,7 @@ static void FN(multiply)(FN(product) *p)
         by_columns &= term->right.rs == 1 && term->right.cs != 1 && !term->packed;
     }
     if (count == 0 || (one_by_one && (p->m == 1 || (by_columns && p->m <= 3))))
-        job = (FN(job)){p, FN(product_by_rows), 64, 0}; /* a multiple of what the loops take at once */
+        job = (FN(job)){p, FN(product_by_rows), 8 * LANES, 0}; /* a multiple of what the loops take at once */
     else if (by_columns && p->m <= 64 && FN(transposed_size)(p) * (ptrdiff_t)sizeof(real) <= TGR_SCRATCH_BYTES)
         job = (FN(job)){p, FN(product_transposed), NR, 0};
     if (p->m * p->n * (k + 1) < 2 * TGR_WORK_PER_THREAD) {
