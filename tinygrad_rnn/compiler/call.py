@@ -23,6 +23,7 @@ from .passes import ACROSS_STEPS, PASSES
 from .program import Program, Slot
 
 _INTEGERS = "integers"  # of any dtype: a program holds them as int64
+_INTEGER_NUMBERS = frozenset(np.dtype(code).num for code in np.typecodes["AllInteger"])
 # what a leaf's gradient has to be before a call, for the program to do the same as the function would
 ANYTHING, NOTHING = "anything", "nothing"
 UNTOUCHED = "untouched"  # and after one
@@ -45,11 +46,12 @@ class _ByIdentity:
 
 def key_of(x: Any, arrays: list[np.ndarray], tensors: list[Tensor]) -> Any:
     """What calls have to agree in to share a program; appends the arrays whose values may differ, and the tensors."""
+    # this and what `replayed` does are all the Python of a replay, which at tiny sizes takes as long as the kernels
     kind = type(x)
     if kind is np.ndarray:
         arrays.append(x)
-        dtype = x.dtype
-        return _INTEGERS if dtype.kind in "iu" else dtype.num, x.shape  # a dtype itself takes long to hash
+        number = x.dtype.num  # a dtype itself takes long to hash
+        return _INTEGERS if number in _INTEGER_NUMBERS else number, x.shape
     if kind is tuple or kind is list:
         return kind, tuple([key_of(y, arrays, tensors) for y in x])
     if isinstance(x, Tensor) and not isinstance(x, Parameter):
@@ -214,6 +216,8 @@ class CapturedCall:
         for the first time."""
         if not self.compared:
             return True
+        if not self.unseen:
+            return False
         return any(not same_values(self._first[n], arrays[n]) for n in self.unseen)
 
     def checked(
@@ -362,7 +366,7 @@ class CapturedCall:
         return self._graph
 
     def _take(self, arrays: list[np.ndarray]) -> None:
-        for own, given in zip(self.inputs, arrays, strict=True):
+        for own, given in zip(self.inputs, arrays):  # noqa: B905 (the key says that they are as many)
             own[...] = given
 
     def replayed(self, arrays: list[np.ndarray], tensors: list[Tensor]) -> Any:
@@ -374,7 +378,8 @@ class CapturedCall:
             leaf.grad = grad
         if tensors:
             self._hand_over(tensors, self.bound)
-        return _detached(self._output)
+        output = self._output
+        return _tensor(output.value.copy()) if type(output) is Tensor else _detached(output)
 
     @staticmethod
     def _hand_over(tensors: list[Tensor], bound: list[Tensor]) -> None:

@@ -115,7 +115,8 @@ class Compiled:
         tensors: list[Tensor] = []
         if keywords:
             keywords = dict(sorted(keywords.items()))
-        key = wanted, key_of(arguments, arrays, tensors), key_of(keywords, arrays, tensors) if keywords else None
+        given = tuple([key_of(x, arrays, tensors) for x in arguments])
+        key = wanted, given, key_of(keywords, arrays, tensors) if keywords else None
         with self._lock:
             if key == self._last_key:  # as a rule; comparing is faster than hashing
                 candidates = self._last_candidates
