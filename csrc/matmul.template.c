@@ -38,6 +38,14 @@ TGR_KERNEL(matmul)
     const FN(matmul_batch) call = {p, n};
     const ptrdiff_t one = n[1] * n[2] * (n[3] + 1);
     (void)c;
+    if (n[0] == 1 && n[1] == 1 && n[3] > 0 && n[6] == 1 && (p[5] || n[9] == 1) && one < 2 * TGR_WORK_PER_THREAD) {
+        /* a step of a net with one sequence: finding the path would take as long as the product */
+        const FN(term) term = {n[3], {p[2], n[5], 1}, {p[3], n[8], n[9]}, p[5]};
+        const int last = n[11] == TGR_IDENTITY && !p[1]; /* does nothing come between the product and `scaled`? */
+        FN(row_times)(&term, n[2], p[2], p[0], p[6], p[4], NULL, last ? p[7] : NULL, p[8]);
+        if (!last) FN(finish_run)((tgr_activation)n[11], n[2], p[0], p[1], p[7], p[8]);
+        return TGR_OK;
+    }
     if (n[0] > 1 && one < 4 * TGR_WORK_PER_THREAD)
         tgr_parallel(n[0] * one, n[0], FN(matmul_some), &call);
     else

@@ -52,19 +52,23 @@ INLINE int FN(bias_row)(const FN(product) *p, real *row, ptrdiff_t j, ptrdiff_t 
     return p->bias || p->bias2;
 }
 
-/* y(rows, columns) from (i, j) on = activation(y), its derivative, and scaled = y times */
+/* y(n) = activation(y), dy its derivative, scaled = y times; dy and scaled may be NULL */
+INLINE void FN(finish_run)(tgr_activation activation, ptrdiff_t n, real *y, real *dy, real *restrict scaled, const real *restrict times)
+{
+    if (activation != TGR_IDENTITY || dy) FN(activate)(activation, n, y, dy, y);
+    if (scaled)
+        for (ptrdiff_t i = 0; i < n; i++) scaled[i] = y[i] * times[i];
+}
+
+/* The same for y(rows, columns) from (i, j) on. */
 static void FN(finish)(const FN(product) *p, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns)
 {
     if (p->activation == TGR_IDENTITY && !p->dy && !p->scaled) return;
     if (columns == p->ldy) columns *= rows, rows = 1; /* one run: the longer, the more of it is under way at once */
     for (; rows > 0; rows--, i++) {
         const ptrdiff_t at = i * p->ldy + j;
-        real *y = p->y + at;
-        if (p->activation != TGR_IDENTITY || p->dy) FN(activate)(p->activation, columns, y, p->dy ? p->dy + at : NULL, y);
-        if (!p->scaled) continue;
-        real *restrict scaled = p->scaled + at;
-        const real *restrict times = p->times + at;
-        for (ptrdiff_t q = 0; q < columns; q++) scaled[q] = y[q] * times[q];
+        FN(finish_run)(p->activation, columns, p->y + at, p->dy ? p->dy + at : NULL, p->scaled ? p->scaled + at : NULL,
+                       p->scaled ? p->times + at : NULL);
     }
 }
 
@@ -240,89 +244,101 @@ static void FN(add_dots)(real *restrict y, const real *restrict x, FN(matrix) ri
     }
 }
 
-/* y(vectors LANES) += x(k) right(k, vectors LANES), right stored by rows: sums in registers, of each k-th row their own so that
- * there are enough of them to keep the multipliers busy */
-INLINE void FN(add_rows_of)(const int vectors, const int ways, real *restrict y, const real *restrict x, const real *restrict right,
-                            ptrdiff_t rs, ptrdiff_t k)
+/* The sum over k of x(k) right(k, vectors LANES), right with row stride rs and `panel` from every NR columns to the next: in
+ * registers, of each `ways`-th row one of its own, or there are too few to keep the multipliers busy. total(vectors) */
+INLINE void FN(row_sums)(const int vectors, const int ways, vec *total, const real *restrict x, const real *restrict right,
+                         ptrdiff_t rs, ptrdiff_t panel, ptrdiff_t k)
 {
     vec sum[8];
+#define RIGHT_VECTOR(v) LOAD(right + (v) / TGR_NRV * panel + (v) % TGR_NRV * LANES)
 #pragma GCC unroll 8
     for (int u = 0; u < vectors * ways; u++) sum[u] = (vec){0};
-    ptrdiff_t l = 0;
-    for (; l + ways <= k; l += ways)
+    ptrdiff_t l = ways;
+    for (; l <= k; l += ways, x += ways)
 #pragma GCC unroll 8
-        for (int w = 0; w < ways; w++)
+        for (int w = 0; w < ways; w++, right += rs)
 #pragma GCC unroll 8
-            for (int v = 0; v < vectors; v++) sum[w * vectors + v] += x[l + w] * LOAD(right + (l + w) * rs + v * LANES);
-    for (; l < k; l++)
+            for (int v = 0; v < vectors; v++) sum[w * vectors + v] += x[w] * RIGHT_VECTOR(v);
+    for (l -= ways; l < k; l++, x++, right += rs)
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++) sum[v] += x[l] * LOAD(right + l * rs + v * LANES);
+        for (int v = 0; v < vectors; v++) sum[v] += *x * RIGHT_VECTOR(v);
+#undef RIGHT_VECTOR
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; v++) {
-        vec total = sum[v];
-#pragma GCC unroll 8
-        for (int w = 1; w < ways; w++) total += sum[w * vectors + v];
-        STORE(y + v * LANES, LOAD(y + v * LANES) + total);
+        if (ways == 8) total[v] = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+        if (ways == 4) total[v] = (sum[v] + sum[vectors + v]) + (sum[2 * vectors + v] + sum[3 * vectors + v]);
+        if (ways == 2) total[v] = sum[v] + sum[vectors + v];
+        if (ways == 1) total[v] = sum[v];
     }
 }
 
-/* y(n) += x(k) right(k, n), x contiguous, right stored by rows */
-static void FN(add_rows)(real *restrict y, const real *restrict x, FN(matrix) right, ptrdiff_t n, ptrdiff_t k)
+/* y(n) = base(n) + (bias(n) + bias2(n)) + x(k) right(k, n), scaled(n) = y times, x contiguous, right stored by rows or packed; what
+ * is NULL is 0 or left out, and base may be y */
+static void FN(row_times)(const FN(term) *term, ptrdiff_t n, const real *x, real *y, const real *base, const real *bias,
+                          const real *bias2, real *scaled, const real *times)
 {
+    const ptrdiff_t k = term->k, rs = term->packed ? NR : term->right.rs, panel = term->packed ? NR * k : NR;
+    const real *right = term->packed ? term->packed : term->right.at;
     ptrdiff_t j = 0;
-    for (; j + 8 * LANES <= n; j += 8 * LANES) FN(add_rows_of)(8, 1, y + j, x, right.at + j, right.rs, k);
-    for (; j + 4 * LANES <= n; j += 4 * LANES) FN(add_rows_of)(4, 2, y + j, x, right.at + j, right.rs, k);
-    for (; j + 2 * LANES <= n; j += 2 * LANES) FN(add_rows_of)(2, 4, y + j, x, right.at + j, right.rs, k);
-    for (; j + LANES <= n; j += LANES) FN(add_rows_of)(1, 8, y + j, x, right.at + j, right.rs, k);
-    if (j < n)
-        for (ptrdiff_t l = 0; l < k; l++)
-            for (ptrdiff_t i = j; i < n; i++) y[i] += x[l] * right.at[l * right.rs + i];
-}
-
-/* y(n) += x(k) right(k, n), x contiguous, right packed: four panels at a time, or there are too few sums to keep the multipliers
- * busy */
-static void FN(add_panels)(real *restrict y, const real *restrict x, const real *restrict packed, ptrdiff_t n, ptrdiff_t k)
-{
-    enum { PANELS = 4 };
-    ptrdiff_t j = 0;
-    for (; j + PANELS * NR <= n; j += PANELS * NR, packed += PANELS * NR * k) {
-        vec sum[PANELS][TGR_NRV] = {0};
-        for (ptrdiff_t l = 0; l < k; l++)
-#pragma GCC unroll 4
-            for (int q = 0; q < PANELS; q++)
-#pragma GCC unroll 4
-                for (int v = 0; v < TGR_NRV; v++) sum[q][v] += x[l] * LOAD(packed + (q * k + l) * NR + v * LANES);
-#pragma GCC unroll 4
-        for (int q = 0; q < PANELS; q++)
-#pragma GCC unroll 4
-            for (int v = 0; v < TGR_NRV; v++) {
-                real *at = y + j + q * NR + v * LANES;
-                STORE(at, LOAD(at) + sum[q][v]);
-            }
+#define FINISHED(v, total) \
+    do { \
+        vec sum = {0}, biases = {0}; \
+        if (base) sum = LOAD(base + j + (v) * LANES); \
+        if (bias) biases = LOAD(bias + j + (v) * LANES); \
+        if (bias2) biases += LOAD(bias2 + j + (v) * LANES); \
+        sum = sum + biases + (total); \
+        STORE(y + j + (v) * LANES, sum); \
+        if (scaled) STORE(scaled + j + (v) * LANES, sum * LOAD(times + j + (v) * LANES)); \
+    } while (0)
+#define SWEEP(vectors, ways) \
+    for (; j + vectors * LANES <= n; j += vectors * LANES, right += (vectors + TGR_NRV - 1) / TGR_NRV * panel) { \
+        vec total[vectors]; \
+        FN(row_sums)(vectors, ways, total, x, right, rs, panel, k); \
+        _Pragma("GCC unroll 8") for (int v = 0; v < vectors; v++) FINISHED(v, total[v]); \
     }
-    for (; j + NR <= n; j += NR, packed += NR * k) FN(add_rows_of)(TGR_NRV, 8 / TGR_NRV, y + j, x, packed, NR, k);
+    SWEEP(8, 1)
+    SWEEP(4, 2)
+    SWEEP(2, 4)
     if (j < n) {
-        real sum[NR] = {0};
-        FN(add_rows_of)(TGR_NRV, 8 / TGR_NRV, sum, x, packed, NR, k);
-        for (ptrdiff_t i = j; i < n; i++) y[i] += sum[i - j];
+        const ptrdiff_t wide = n - j;
+        vec total[1];
+        if (wide >= LANES) { /* half a panel, and perhaps some more columns */
+            FN(row_sums)(1, 8, total, x, right, rs, panel, k);
+            FINISHED(0, total[0]);
+            j += LANES, right += LANES;
+        }
+        if (j < n && term->packed) FN(row_sums)(1, 8, total, x, right, rs, panel, k); /* padded with zeros */
+        for (ptrdiff_t i = 0; j < n; i++, j++) {
+            real sum = (base ? base[j] : 0) + ((bias ? bias[j] : 0) + (bias2 ? bias2[j] : 0)), product = 0;
+            if (term->packed)
+                product = total[0][i];
+            else
+                for (ptrdiff_t l = 0; l < k; l++) product += x[l] * right[l * rs + i];
+            y[j] = sum + product;
+            if (scaled) scaled[j] = y[j] * times[j];
+        }
     }
+#undef SWEEP
+#undef FINISHED
 }
 
 static void FN(product_by_rows)(const FN(product) *p)
 {
     for (ptrdiff_t i = 0; i < p->m; i++) {
         real *y = p->y + i * p->ldy;
-        const real *base = p->base ? p->base + i * p->ldbase : NULL;
-        if (base != y || p->bias || p->bias2)
-            for (ptrdiff_t j = 0; j < p->n; j++)
-                y[j] = (base ? base[j] : 0) + ((p->bias ? p->bias[j] : 0) + (p->bias2 ? p->bias2[j] : 0));
-        for (int t = 0; t < p->count; t++) {
+        const real *base = p->base ? p->base + i * p->ldbase : NULL, *bias = p->bias, *bias2 = p->bias2;
+        for (int t = 0; t <= p->count; t++) {
             const FN(term) *term = p->terms + t;
+            const int by_rows = t < p->count && (term->packed || term->right.cs == 1);
+            if (!by_rows && t < p->count + (t == 0) && (base != y || bias || bias2))
+                for (ptrdiff_t j = 0; j < p->n; j++) y[j] = (base ? base[j] : 0) + ((bias ? bias[j] : 0) + (bias2 ? bias2[j] : 0));
+            if (t == p->count) break;
             const real *x = term->left.at + i * term->left.rs;
-            if (term->packed)
-                FN(add_panels)(y, x, term->packed, p->n, term->k);
+            if (by_rows)
+                FN(row_times)(term, p->n, x, y, base, bias, bias2, NULL, NULL);
             else
-                (term->right.cs == 1 ? FN(add_rows) : FN(add_dots))(y, x, term->right, p->n, term->k);
+                FN(add_dots)(y, x, term->right, p->n, term->k);
+            base = y, bias = bias2 = NULL;
         }
     }
     FN(finish)(p, 0, p->m, 0, p->n);

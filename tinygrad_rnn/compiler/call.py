@@ -211,13 +211,16 @@ class CapturedCall:
 
     # ---- the second call, and the first with other values of an argument
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to compare."""
+        return self.compared and not self.unseen
+
     def to_check(self, arrays: list[np.ndarray]) -> bool:
         """Whether a call with these arrays should be compared with a replay: the second one, and those where an array differs
         for the first time."""
         if not self.compared:
             return True
-        if not self.unseen:
-            return False
         return any(not same_values(self._first[n], arrays[n]) for n in self.unseen)
 
     def checked(
@@ -226,7 +229,8 @@ class CapturedCall:
         """Run `fn` again, compare that with a replay of the captured calls, bit by bit, and return its results."""
         recorded = self._recorded
         assert recorded is not None
-        self._take(arrays)
+        for own, given in zip(self.inputs, arrays, strict=True):
+            own[...] = given
         self.unseen = [n for n in self.unseen if same_values(self._first[n], arrays[n])]
         changed, read = self._outside()
         before, read_before = [a.copy() for a in changed], [a.copy() for a in read]
@@ -345,7 +349,7 @@ class CapturedCall:
 
     def _let_go(self) -> None:
         """Drop what the capture holds, once nothing is left to compare."""
-        if not self._compares or self.compared and not self.unseen:
+        if not self._compares or self.settled:
             self._first, self._recorded = [], None
 
     @property
@@ -365,15 +369,13 @@ class CapturedCall:
             self._graph.output = self._output
         return self._graph
 
-    def _take(self, arrays: list[np.ndarray]) -> None:
-        for own, given in zip(self.inputs, arrays):  # noqa: B905 (the key says that they are as many)
-            own[...] = given
-
     def replayed(self, arrays: list[np.ndarray], tensors: list[Tensor]) -> Any:
         """Run the program on other arrays and return the results."""
-        assert self.program is not None
-        self._take(arrays)
-        self.program.run()
+        program = self.program
+        assert program is not None
+        for own, given in zip(self.inputs, arrays):  # noqa: B905 (the key says that they are as many)
+            own[...] = given
+        program.run()
         for leaf, grad in self._grads:
             leaf.grad = grad
         if tensors:

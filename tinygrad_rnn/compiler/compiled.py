@@ -128,7 +128,7 @@ class Compiled:
             for captured in candidates:
                 if captured.fits():
                     self._last = captured
-                    if not (self._check and captured.to_check(arrays)):
+                    if captured.settled or not (self._check and captured.to_check(arrays)):
                         return captured.replayed(arrays, tensors)
                     return self._checked(captured, key, arguments, keywords, arrays, tensors)
             return self._capture(key, arguments, keywords, arrays, tensors)
