@@ -26,6 +26,21 @@ static void FN(activate)(tgr_activation f, ptrdiff_t n, real *y, real *dy, const
     case TGR_TANH: EACH(FN(tanh_of)(x[i], &d), d) break;
     case TGR_SIGMOID: EACH(FN(sigmoid_of)(x[i], &d), d) break;
     case TGR_RELU: EACH((x[i] <= 0 ? 0 : x[i]), (v > 0 ? 1 : 0)) break; /* NaN stays NaN */
+    case TGR_LSTM_GATES: __builtin_unreachable(); /* see activate_part */
     }
 #undef EACH
+}
+
+/* The same for entries start .. start + n - 1 of a row that is `width` long: in rows of LSTM gates, every quarter has its own f. */
+static void FN(activate_part)(tgr_activation f, ptrdiff_t start, ptrdiff_t width, ptrdiff_t n, real *y, real *dy, const real *x)
+{
+    if (f != TGR_LSTM_GATES) {
+        FN(activate)(f, n, y, dy, x);
+        return;
+    }
+    for (ptrdiff_t i = 0, end; i < n; i = end) {
+        const ptrdiff_t gate = (start + i) / (width / 4), next = gate < 2 ? 2 : gate + 1; /* i and f are one run */
+        end = next * (width / 4) - start < n ? next * (width / 4) - start : n;
+        FN(activate)(gate == 2 ? TGR_TANH : TGR_SIGMOID, end - i, y + i, dy ? dy + i : NULL, x + i);
+    }
 }

@@ -15,7 +15,7 @@ static void FN(matmul_some)(const void *context, int part, int parts)
         const FN(matrix) a = {(const real *)call->p[2] + i * n[4], n[5], n[6]}, b = {(const real *)call->p[3] + i * n[7], n[8], n[9]};
         FN(product) product = {
             .m = rows, .n = columns, .y = y, .dy = dy ? dy + i * rows * columns : NULL, .ldy = columns,
-            .base = call->p[6], .ldbase = n[10], .bias = call->p[4], .activation = (tgr_activation)n[11],
+            .base = call->p[6], .ldbase = n[10], .bias = call->p[4], .activation = (tgr_activation)n[11], .width = columns,
             .scaled = call->p[7], .times = call->p[8],
             .count = 1, .terms = {{n[3], a, b, call->p[5]}},
         };
@@ -43,7 +43,7 @@ TGR_KERNEL(matmul)
         const FN(term) term = {n[3], {p[2], n[5], 1}, {p[3], n[8], n[9]}, p[5]};
         const int last = n[11] == TGR_IDENTITY && !p[1]; /* does nothing come between the product and `scaled`? */
         FN(row_times)(&term, n[2], p[2], p[0], p[6], p[4], NULL, last ? p[7] : NULL, p[8]);
-        if (!last) FN(finish_run)((tgr_activation)n[11], n[2], p[0], p[1], p[7], p[8]);
+        if (!last) FN(finish_run)((tgr_activation)n[11], 0, n[2], n[2], p[0], p[1], p[7], p[8]);
         return TGR_OK;
     }
     if (n[0] > 1 && one < 4 * TGR_WORK_PER_THREAD)

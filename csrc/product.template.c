@@ -23,6 +23,7 @@ typedef struct {
     ptrdiff_t ldbase;
     const real *bias, *bias2; /* NULL is 0 */
     tgr_activation activation;
+    ptrdiff_t start, width; /* of what rows, and from where on in them, y are columns: the activations of gates differ along a row */
     int count; /* of terms, each with k > 0 */
     FN(term) terms[2];
 } FN(product);
@@ -52,10 +53,11 @@ INLINE int FN(bias_row)(const FN(product) *p, real *row, ptrdiff_t j, ptrdiff_t 
     return p->bias || p->bias2;
 }
 
-/* y(n) = activation(y), dy its derivative, scaled = y times; dy and scaled may be NULL */
-INLINE void FN(finish_run)(tgr_activation activation, ptrdiff_t n, real *y, real *dy, real *restrict scaled, const real *restrict times)
+/* y(n) = activation(y), dy its derivative, scaled = y times; dy and scaled may be NULL. start and width as activate_part takes them. */
+INLINE void FN(finish_run)(tgr_activation activation, ptrdiff_t start, ptrdiff_t width, ptrdiff_t n, real *y, real *dy,
+                           real *restrict scaled, const real *restrict times)
 {
-    if (activation != TGR_IDENTITY || dy) FN(activate)(activation, n, y, dy, y);
+    if (activation != TGR_IDENTITY || dy) FN(activate_part)(activation, start, width, n, y, dy, y);
     if (scaled)
         for (ptrdiff_t i = 0; i < n; i++) scaled[i] = y[i] * times[i];
 }
@@ -64,11 +66,12 @@ INLINE void FN(finish_run)(tgr_activation activation, ptrdiff_t n, real *y, real
 static void FN(finish)(const FN(product) *p, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns)
 {
     if (p->activation == TGR_IDENTITY && !p->dy && !p->scaled) return;
-    if (columns == p->ldy) columns *= rows, rows = 1; /* one run: the longer, the more of it is under way at once */
+    if (columns == p->ldy && p->activation != TGR_LSTM_GATES)
+        columns *= rows, rows = 1; /* one run: the longer, the more of it is under way at once */
     for (; rows > 0; rows--, i++) {
         const ptrdiff_t at = i * p->ldy + j;
-        FN(finish_run)(p->activation, columns, p->y + at, p->dy ? p->dy + at : NULL, p->scaled ? p->scaled + at : NULL,
-                       p->scaled ? p->times + at : NULL);
+        FN(finish_run)(p->activation, p->start + j, p->width, columns, p->y + at, p->dy ? p->dy + at : NULL,
+                       p->scaled ? p->scaled + at : NULL, p->scaled ? p->times + at : NULL);
     }
 }
 
@@ -367,6 +370,7 @@ static void FN(slice)(const void *context, int part, int parts)
     const ptrdiff_t count = (end < length ? end : length) - from, i = job->by_rows ? from : 0, j = job->by_rows ? 0 : from;
     if (count <= 0) return;
     *(job->by_rows ? &p.m : &p.n) = count;
+    p.start += j;
     p.y += i * p.ldy + j;
     if (p.dy) p.dy += i * p.ldy + j;
     if (p.scaled) p.scaled += i * p.ldy + j, p.times += i * p.ldy + j;

@@ -10,6 +10,7 @@
 #include "product.template.c"
 #include "matmul.template.c"
 #include "cells.template.c"
+#include "gates.template.c"
 #include "gather.template.c"
 #include "random.template.c"
 #include "update.template.c"

@@ -39,6 +39,9 @@ typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
     X(pow, 3, TGR_PER_AXIS, 0) X(pow_dbase, 3, TGR_PER_AXIS, 0) X(pow_dexponent, 3, TGR_PER_AXIS, 0) \
     X(equal, 3, TGR_PER_AXIS, 0) X(copy, 2, TGR_PER_AXIS, 0) X(accumulate, 2, TGR_PER_AXIS, 0) \
     X(matmul, 9, 12, 0) X(pack, 2, 4, 0) X(rnn_cell, 9, 12, 0) X(rnn_cell_vjp, 12, 12, 0) \
+    X(lstm_gates, 3, 2, 0) X(lstm_state, 5, 7, 0) X(lstm_state_vjp, 9, 11, 0) X(addcmul, 4, 6, 0) X(addcmul_vjp, 5, 7, 0) \
+    X(lerp, 4, 6, 0) X(lerp_vjp, 7, 9, 0) \
+    X(select_steps, 4, 5, 1) X(mask_steps, 3, 4, 2) \
     X(sum, 2, 3, 0) X(max, 2, 3, 0) X(logsumexp, 2, 3, 0) X(softmax, 2, 3, 0) X(log_softmax, 2, 3, 0) \
     X(nll, 3, 2, 0) X(cross_entropy_vjp, 4, 2, 0) X(take, 3, 3, 0) X(take_add, 3, 3, 0) \
     X(add_sum_of_squares, 2, 1, 0) X(clip_to_norm, 2, 1, 1) X(sgd, 4, 1, 0) X(adam, 6, 1, 0) \
@@ -52,7 +55,13 @@ typedef enum {
 } tgr_kernel_id;
 
 /* What may follow a matrix product. */
-typedef enum { TGR_IDENTITY = 0, TGR_TANH = 1, TGR_SIGMOID = 2, TGR_RELU = 3 } tgr_activation;
+typedef enum {
+    TGR_IDENTITY = 0,
+    TGR_TANH = 1,
+    TGR_SIGMOID = 2,
+    TGR_RELU = 3,
+    TGR_LSTM_GATES = 4, /* of the four quarters of a row: sigmoid, sigmoid, tanh, sigmoid */
+} tgr_activation;
 
 typedef int (*tgr_kernel)(void *const *p, const ptrdiff_t *n, const double *c);
 

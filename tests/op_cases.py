@@ -132,6 +132,21 @@ def rnn_cell(activation, biases=True, projected=False):
     return Case("rnn_cell", call, oracle, tuple(shapes(*s) for s in sizes), low=-0.7, high=0.7, label=label)
 
 
+GATES = ((4,), (2, 3), (1, 16), (3, 1), (0, 5), (2, 0), (5, 33), (2, 3, 4))
+LENGTHS = np.array([3, 0, 2, 1])
+
+
+def np_lstm_gates(z):
+    i, f, g, o = np.split(z, 4, -1)
+    return np.concatenate(
+        [NP_ACTIVATIONS[name](x) for name, x in zip(("sigmoid", "sigmoid", "tanh", "sigmoid"), (i, f, g, o), strict=True)], -1
+    )
+
+
+def alike(count, shapes=GATES):
+    return tuple((s,) * count for s in shapes)
+
+
 CASES = (
     two("add", lambda x, y: x + y, np.add),
     two("sub", lambda x, y: x - y, np.subtract),
@@ -151,6 +166,22 @@ CASES = (
     Case("linear", tr.linear, lambda x, w: x @ w.T, tuple(s[:2] for s in LINEAR), label="no bias"),
     *(rnn_cell(activation) for activation in NP_ACTIVATIONS),
     *(rnn_cell("tanh", biases, projected) for biases, projected in ((False, False), (False, True), (True, True))),
+    one("lstm_gates", tr.lstm_gates, np_lstm_gates, shapes=tuple(((*s[:-1], 4 * s[-1]),) for s in GATES), low=-4, high=4),
+    Case("lstm_state", tr.lstm_state, lambda i, f, g, c: f * c + i * g, alike(4)),
+    Case("addcmul", tr.addcmul, lambda x, a, b: x + a * b, alike(3)),
+    Case("lerp", tr.lerp, lambda a, b, w: (1 - w) * a + w * b, alike(3)),
+    Case(
+        "select_steps",
+        lambda x, old: tr.select_steps(x, old, LENGTHS, 1),
+        lambda x, old: np.where(LENGTHS[:, None] > 1, x, old),
+        alike(2, ((4, 3), (4, 0), (4, 17))),
+    ),
+    Case(
+        "mask_steps",
+        lambda x: tr.mask_steps(x, LENGTHS, 1),
+        lambda x: np.where(LENGTHS[:, None] > 1, x, 0),
+        alike(1, ((4, 3), (4, 0), (4, 17))),
+    ),
     one("sum", lambda x: x.sum(), np.sum),
     one("sum", lambda x: x.sum(axis=-1), lambda x: x.sum(-1), shapes=AXES, label="axis"),
     one(

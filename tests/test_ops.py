@@ -140,7 +140,16 @@ def rnn_cell_rounding(arrays, g, projected=False, **params):
     return out["y"], [*grads, *[gz.sum(0) + 2 * g.sum(0)] * len(b)]
 
 
-ROUNDING = {"rnn_cell": rnn_cell_rounding}
+def products_rounding(arrays, g):
+    """The same for sums of two products, or of a sum and a product, of numbers of at most 2: two units for every operation."""
+    return 32.0, [32 * np.abs(g)] * len(arrays)
+
+
+ROUNDING = {
+    "rnn_cell": rnn_cell_rounding,
+    "lstm_gates": lambda arrays, g: (4.0, [4 * np.abs(g)]),
+    **dict.fromkeys(("lstm_state", "addcmul", "lerp"), products_rounding),
+}
 
 
 def composed(tensor):

@@ -70,6 +70,86 @@ def test_cell(dtype, nonlinearity):
     close(ours(tr.Tensor(x)).value, theirs(torch.tensor(x)), dtype, "h' from zero")
 
 
+GATED = {"RNN": (), "LSTM": ("c_n",), "GRU": ()}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("steps", [1, 2, 7, 50])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(("bias", "batch_first"), [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("kind", GATED)
+def test_recurrent_nets(kind, dtype, layers, steps, bidirectional, bias, batch_first):
+    rng = np.random.default_rng(steps)
+    options = {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}
+    ours = getattr(tr.nn, kind)(3, 5, layers, dtype=dtype, seed=0, **options)
+    theirs = getattr(torch.nn, kind)(3, 5, layers, dtype=getattr(torch, dtype), **options)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in ours.state_dict().items()})
+    x = rng.standard_normal((2, steps, 3) if batch_first else (steps, 2, 3)).astype(dtype)
+    parts = 2 if kind == "LSTM" else 1
+    states = [rng.standard_normal((layers * (1 + bidirectional), 2, 5)).astype(dtype) for _ in range(parts)]
+    mine = [tr.Tensor(v, requires_grad=True) for v in (x, *states)]
+    other = [torch.tensor(v, requires_grad=True) for v in (x, *states)]
+    outputs, expected = [], []
+    for net, (data, *state), out in ((ours, mine, outputs), (theirs, other, expected)):
+        output, last = net(data, tuple(state) if parts == 2 else state[0])
+        out += [output, *(last if parts == 2 else [last])]
+    g = [rng.standard_normal(o.shape).astype(dtype) for o in expected]
+    sum((o * v).sum() for o, v in zip(outputs, g, strict=True)).backward()
+    torch.autograd.backward(expected, [torch.from_numpy(v) for v in g])
+    for what, a, b in zip(("output", "h_n", *GATED[kind]), outputs, expected, strict=True):
+        close(a.value, b, dtype, what)
+    for what, a, b in zip(("x", "h_0", "c_0"), mine, other, strict=False):
+        close(a.grad, b.grad, dtype, f"gradient of {what}")
+    for name, p in theirs.named_parameters():
+        close(getattr(ours, name).grad, p.grad, dtype, f"gradient of {name}")
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("kind", GATED)
+def test_sequences_of_different_lengths(kind, bidirectional):
+    rng = np.random.default_rng(5)
+    lengths, steps = np.array([3, 7, 1, 5]), 7
+    ours = getattr(tr.nn, kind)(3, 5, 2, bidirectional=bidirectional, dtype="float64", seed=0)
+    theirs = getattr(torch.nn, kind)(3, 5, 2, bidirectional=bidirectional, dtype=torch.float64)
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in ours.state_dict().items()})
+    x = rng.standard_normal((steps, 4, 3))
+    padded = x.copy()
+    for row, length in enumerate(lengths):
+        padded[length:, row] = np.nan  # nothing after the end may be looked at
+    a, b = tr.Tensor(padded, requires_grad=True), torch.tensor(x, requires_grad=True)
+    output, last = ours(a, lengths=lengths)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(b, torch.tensor(lengths), enforce_sorted=False)
+    expected, other_last = theirs(packed)
+    expected, _ = torch.nn.utils.rnn.pad_packed_sequence(expected, total_length=steps)
+    outputs = [output, *(last if isinstance(last, tuple) else (last,))]
+    others = [expected, *(other_last if isinstance(other_last, tuple) else (other_last,))]
+    g = [rng.standard_normal(o.shape) for o in others]
+    sum((o * v).sum() for o, v in zip(outputs, g, strict=True)).backward()
+    torch.autograd.backward(others, [torch.from_numpy(v) for v in g])
+    for what, o, e in zip(("output", "h_n", "c_n"), outputs, others, strict=False):
+        close(o.value, e, "float64", what)
+    for name, p in theirs.named_parameters():
+        close(getattr(ours, name).grad, p.grad, "float64", f"gradient of {name}")
+
+
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell"])
+@pytest.mark.parametrize("batch", [(4,), ()])
+def test_gated_cells(kind, batch):
+    ours = getattr(tr.nn, kind)(3, 5, dtype="float64", seed=0)
+    theirs = getattr(torch.nn, kind)(3, 5, dtype=torch.float64)
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in ours.state_dict().items()})
+    rng = np.random.default_rng(1)
+    x, *state = (rng.standard_normal((*batch, s)) for s in ((3, 5, 5) if kind == "LSTMCell" else (3, 5)))
+    for given in (state, None):
+        a = ours(x, None if given is None else tuple(given) if len(given) == 2 else given[0])
+        t = None if given is None else tuple(map(torch.tensor, given))
+        b = theirs(torch.tensor(x), t if t is None or len(t) == 2 else t[0])
+        for u, v in zip(a if isinstance(a, tuple) else (a,), b if isinstance(b, tuple) else (b,), strict=True):
+            close(u.value, v, "float64", kind)
+
+
 OPS = {
     "tanh": (torch.tanh, tr.tanh),
     "sigmoid": (torch.sigmoid, tr.sigmoid),

@@ -49,6 +49,8 @@ cdef extern from "tgr.h":
     int TGR_K_softmax, TGR_K_log_softmax, TGR_K_nll, TGR_K_cross_entropy_vjp, TGR_K_take, TGR_K_take_add
     int TGR_K_add_sum_of_squares, TGR_K_clip_to_norm, TGR_K_sgd, TGR_K_adam, TGR_K_keep_mask
     int TGR_K_pack, TGR_K_rnn_cell, TGR_K_rnn_cell_vjp, TGR_K_multiply_adds
+    int TGR_K_lstm_gates, TGR_K_lstm_state, TGR_K_lstm_state_vjp, TGR_K_addcmul, TGR_K_addcmul_vjp, TGR_K_lerp, TGR_K_lerp_vjp
+    int TGR_K_select_steps, TGR_K_mask_steps
     int TGR_IDENTITY, TGR_TANH, TGR_SIGMOID, TGR_RELU
     ctypedef struct tgr_cache_sizes:
         ptrdiff_t l1, l2
@@ -1090,6 +1092,106 @@ def rnn_cell_vjp(cnp.ndarray g_ not None, cnp.ndarray dy not None, cnp.ndarray x
     p[9] = NULL if w_ih is None else cnp.PyArray_DATA(w_ih)
     run(TGR_K_rnn_cell_vjp, dtype, p, n, NULL, n[0] * n[2] * (n[2] + n[1]))
     return gx, gh, gw_ih, gw_hh, gb
+
+
+# ---- gates: arrays (B, H) whose rows may be parts of wider ones ----------------------------------------------------
+
+def lstm_gates(cnp.ndarray z_ not None):
+    """(y, dy): the gates i, f, g, o of z(B, 4H), sigmoid, sigmoid, tanh, sigmoid, and their derivatives."""
+    cdef cnp.ndarray z = contiguous(z_, TGR_K_lstm_gates)
+    cdef int dtype = dtype_of(z, TGR_K_lstm_gates)
+    if cnp.PyArray_NDIM(z) != 2 or cnp.PyArray_DIMS(z)[1] % 4:
+        raise ValueError(f"lstm_gates: pre-activations have shape {shape_of(z)}, expected (B, 4 H)")
+    cdef cnp.ndarray y = empty_like(z)
+    cdef cnp.ndarray dy = empty_like(z)
+    cdef void *p[3]
+    cdef ptrdiff_t n[2]
+    p[0], p[1], p[2] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(dy), cnp.PyArray_DATA(z)
+    n[0], n[1] = cnp.PyArray_DIMS(z)[0], cnp.PyArray_DIMS(z)[1] // 4
+    run(TGR_K_lstm_gates, dtype, p, n, NULL, cnp.PyArray_SIZE(z))
+    return y, dy
+
+
+DEF MOST_ROWS = 9  # pointers of a kernel on rows
+
+
+cdef tuple rows(int kernel, int outputs, tuple inputs, cnp.ndarray lengths=None, const double *c=NULL):
+    """New arrays (B, H) from inputs of that shape, for a kernel that takes the row stride of each."""
+    cdef cnp.ndarray first = inputs[0], x
+    cdef int dtype = dtype_of(first, kernel), i, count = len(inputs)
+    cdef ptrdiff_t n[2 + MOST_ROWS]
+    cdef ptrdiff_t s[MAX_DIMS]
+    cdef void *p[MOST_ROWS + 1]
+    cdef list out = [], held = []
+    if cnp.PyArray_NDIM(first) != 2:
+        raise ValueError(f"{name_of(kernel)}: an array has shape {shape_of(first)}, expected (B, H)")
+    n[0], n[1] = cnp.PyArray_DIMS(first)[0], cnp.PyArray_DIMS(first)[1]
+    for i in range(outputs):
+        x = empty(2, cnp.PyArray_DIMS(first), first)
+        out.append(x)
+        p[i], n[2 + i] = cnp.PyArray_DATA(x), n[1]
+    for i in range(count):
+        x = inputs[i]
+        same_dtype(first, x, kernel)
+        if not cnp.PyArray_SAMESHAPE(first, x):
+            raise ValueError(f"{name_of(kernel)}: shapes {shape_of(first)} and {shape_of(x)} differ")
+        element_strides(x, s, kernel)
+        if s[1] != 1 and n[1] > 1:
+            x = copy(x)
+            s[0] = n[1]
+        elif n[0] <= 1:
+            s[0] = n[1]  # of one row the stride is never used: this lets the kernel see an array without gaps
+        held.append(x)
+        p[outputs + i], n[2 + outputs + i] = cnp.PyArray_DATA(x), s[0]
+    if lengths is not None:
+        if cnp.PyArray_NDIM(lengths) != 1 or cnp.PyArray_DIMS(lengths)[0] != n[0]:
+            raise ValueError(f"{name_of(kernel)}: lengths {shape_of(lengths)} do not fit {shape_of(first)}; expected ({n[0]},)")
+        p[outputs + count] = cnp.PyArray_DATA(lengths)
+    run(kernel, dtype, p, n, c, n[0] * n[1])
+    return tuple(out)
+
+
+def lstm_state(i not None, f not None, g not None, c not None):
+    """f c + i g, the next cell state."""
+    return rows(TGR_K_lstm_state, 1, (i, f, g, c))[0]
+
+
+def lstm_state_vjp(dy not None, i not None, f not None, g not None, c not None):
+    """(gi, gf, gg, gc) of lstm_state."""
+    return rows(TGR_K_lstm_state_vjp, 4, (dy, i, f, g, c))
+
+
+def addcmul(x not None, a not None, b not None):
+    """x + a b"""
+    return rows(TGR_K_addcmul, 1, (x, a, b))[0]
+
+
+def addcmul_vjp(g not None, a not None, b not None):
+    """(ga, gb) of addcmul; gx is g."""
+    return rows(TGR_K_addcmul_vjp, 2, (g, a, b))
+
+
+def lerp(a not None, b not None, w not None):
+    """(1 - w) a + w b"""
+    return rows(TGR_K_lerp, 1, (a, b, w))[0]
+
+
+def lerp_vjp(g not None, a not None, b not None, w not None):
+    """(ga, gb, gw) of lerp."""
+    return rows(TGR_K_lerp_vjp, 3, (g, a, b, w))
+
+
+def select_steps(x not None, old not None, cnp.ndarray lengths not None, Py_ssize_t t):
+    """x in the rows whose int64 lengths(B,) exceed t, old in the others."""
+    cdef double c = t
+    return rows(TGR_K_select_steps, 1, (x, old), as_index(lengths, "select_steps"), &c)[0]
+
+
+def mask_steps(x not None, cnp.ndarray lengths not None, Py_ssize_t t, bint there):
+    """x in the rows for which (t < lengths) is `there`, 0 in the others."""
+    cdef double c[2]
+    c[0], c[1] = t, there
+    return rows(TGR_K_mask_steps, 1, (x,), as_index(lengths, "mask_steps"), c)[0]
 
 
 # ---- reductions ----------------------------------------------------------------------------------------------------

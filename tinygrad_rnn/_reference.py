@@ -290,6 +290,70 @@ def rnn_cell_vjp(g, dy, x, h, w_ih, w_hh, needs):
     )
 
 
+def lstm_gates(z):
+    _checked("lstm_gates", z)
+    if z.ndim != 2 or z.shape[1] % 4:
+        raise ValueError(f"lstm_gates: pre-activations have shape {z.shape}, expected (B, 4 H)")
+    parts = [f(part) for f, part in zip((sigmoid, sigmoid, tanh, sigmoid), np.split(z, 4, 1), strict=True)]
+    return tuple(np.concatenate(arrays, 1) for arrays in zip(*parts, strict=True))
+
+
+def _rows(name, f, *arrays):
+    _checked(name, *arrays)
+    for x in arrays:
+        if x.ndim != 2:
+            raise ValueError(f"{name}: an array has shape {x.shape}, expected (B, H)")
+        if x.shape != arrays[0].shape:
+            raise ValueError(f"{name}: shapes {arrays[0].shape} and {x.shape} differ")
+    with np.errstate(all="ignore"):
+        return f(*arrays)
+
+
+def lstm_state(i, f, g, c):
+    return _rows("lstm_state", lambda i, f, g, c: f * c + i * g, i, f, g, c)
+
+
+def lstm_state_vjp(dy, i, f, g, c):
+    return _rows("lstm_state_vjp", lambda dy, i, f, g, c: (dy * g, dy * c, dy * i, dy * f), dy, i, f, g, c)
+
+
+def addcmul(x, a, b):
+    return _rows("addcmul", lambda x, a, b: x + a * b, x, a, b)
+
+
+def addcmul_vjp(g, a, b):
+    return _rows("addcmul_vjp", lambda g, a, b: (g * b, g * a), g, a, b)
+
+
+def lerp(a, b, w):
+    return _rows("lerp", lambda a, b, w: (1 - w) * a + w * b, a, b, w)
+
+
+def lerp_vjp(g, a, b, w):
+    return _rows("lerp_vjp", lambda g, a, b, w: (g * (1 - w), g * w, g * (b - a)), g, a, b, w)
+
+
+def _check_lengths(name, x, lengths):
+    if lengths.shape != x.shape[:1]:
+        raise ValueError(f"{name}: lengths {lengths.shape} do not fit {x.shape}; expected ({x.shape[0]},)")
+
+
+def select_steps(x, old, lengths, t):
+    def select(x, old):
+        _check_lengths("select_steps", x, lengths)
+        return np.where((t < lengths)[:, None], x, old)
+
+    return _rows("select_steps", select, x, old)
+
+
+def mask_steps(x, lengths, t, there):
+    def mask(x):
+        _check_lengths("mask_steps", x, lengths)
+        return np.where(((t < lengths) == there)[:, None], x, 0).astype(x.dtype)
+
+    return _rows("mask_steps", mask, x)
+
+
 def _axes(axis, ndim):
     """Checked and non-negative: numpy itself lets axis 0 of a 0-d array pass."""
     return None if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, ndim)

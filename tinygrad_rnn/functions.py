@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index as as_int
 from typing import Any, Literal
 
 import numpy as np
@@ -143,6 +144,37 @@ def rnn_cell(
     return record(Tensor, ops.rnn_cell, tuple(tensors), {"activation": activation, "projected": projected})
 
 
+def lstm_gates(z: Any) -> Tensor:
+    """The gates i, f, g, o of an LSTM from its pre-activations z(..., 4 H), side by side in that order: sigmoid(i), sigmoid(f),
+    tanh(g), sigmoid(o), with derivatives that are right in saturation."""
+    return record(Tensor, ops.lstm_gates, (as_tensor(z),))
+
+
+def lstm_state(i: Any, f: Any, g: Any, c: Any) -> Tensor:
+    """f c + i g, the next state of an LSTM's cells; all (..., H)."""
+    return record(Tensor, ops.lstm_state, (*_pair(i, f), *_pair(g, c)))
+
+
+def addcmul(x: Any, a: Any, b: Any) -> Tensor:
+    """x + a b for equal shapes (..., H), as torch.addcmul."""
+    return record(Tensor, ops.addcmul, (*_pair(x, a), as_tensor(b)))
+
+
+def lerp(a: Any, b: Any, weight: Any) -> Tensor:
+    """(1 - weight) a + weight b for equal shapes (..., H), as torch.lerp."""
+    return record(Tensor, ops.lerp, (*_pair(a, b), as_tensor(weight)))
+
+
+def select_steps(x: Any, old: Any, lengths: Any, t: int) -> Tensor:
+    """x in the rows b that have a step t, t < lengths[b], and old in the others: x, old (B, H), lengths integers (B,)."""
+    return record(Tensor, ops.select_steps, _pair(x, old), {"lengths": _integers("select_steps", lengths), "t": as_int(t)})
+
+
+def mask_steps(x: Any, lengths: Any, t: int) -> Tensor:
+    """x in the rows b that have a step t, t < lengths[b], and 0 in the others: x (B, H), lengths integers (B,)."""
+    return record(Tensor, ops.mask_steps, (as_tensor(x),), {"lengths": _integers("mask_steps", lengths), "t": as_int(t)})
+
+
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Sum over an axis, several, or all."""
     return as_tensor(x).sum(axis, keepdims)
@@ -239,16 +271,21 @@ def _integers(name: str, x: Any) -> np.ndarray:
 
 __all__ = [
     "add",
+    "addcmul",
     "concatenate",
     "cross_entropy",
     "div",
     "dropout",
     "embedding",
     "exp",
+    "lerp",
     "linear",
     "log",
     "log_softmax",
     "logsumexp",
+    "lstm_gates",
+    "lstm_state",
+    "mask_steps",
     "matmul",
     "max",
     "mean",
@@ -259,6 +296,7 @@ __all__ = [
     "relu",
     "reshape",
     "rnn_cell",
+    "select_steps",
     "sigmoid",
     "softmax",
     "sqrt",

@@ -225,6 +225,15 @@ def _rnn_cell_vjp(n: tuple[int, ...], panel: int) -> list[_Spec]:
     ]
 
 
+def _rows(*modes: str) -> Callable[..., list[_Spec]]:
+    """Pointers to arrays (n[0], n[1]) of contiguous columns, each with a row stride of its own."""
+    return lambda n, panel: [(mode, n[:2], (stride, 1)) for mode, stride in zip(modes, n[2:], strict=True)]
+
+
+def _rows_with_lengths(*modes: str) -> Callable[..., list[_Spec]]:
+    return lambda n, panel: [*_rows(*modes)(n, panel), ("r", n[:1], None, 8)]
+
+
 def _reduction(n: tuple[int, ...], panel: int) -> list[_Spec]:
     return [("w", (n[0], n[2]), None), ("r", n, None)]
 
@@ -245,6 +254,15 @@ _SPECS: dict[str, Callable[..., list[_Spec]]] = {
     "pack": _pack,
     "rnn_cell": _rnn_cell,
     "rnn_cell_vjp": _rnn_cell_vjp,
+    "lstm_gates": lambda n, panel: [(mode, (n[0], 4 * n[1]), None) for mode in "wwr"],
+    "lstm_state": _rows(*"wrrrr"),
+    "lstm_state_vjp": _rows(*"wwwwrrrrr"),
+    "addcmul": _rows(*"wrrr"),
+    "addcmul_vjp": _rows(*"wwrrr"),
+    "lerp": _rows(*"wrrr"),
+    "lerp_vjp": _rows(*"wwwrrrr"),
+    "select_steps": _rows_with_lengths(*"wrr"),
+    "mask_steps": _rows_with_lengths(*"wr"),
     **dict.fromkeys(("sum", "max", "logsumexp"), _reduction),
     **dict.fromkeys(("softmax", "log_softmax"), _along_axis),
     "nll": lambda n, panel: [("w", n[:1], None), ("r", n, None), ("r", n[:1], None, 8)],

@@ -1,8 +1,25 @@
 """Layers and models: stacking (depth) and unrolling (time), with PyTorch's names and shapes."""
 
+from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import MLP, Embedding, Linear
 from .module import Module, Parameter
-from .recurrent import RNN, RNNCell
+from .recurrent import GRU, LSTM, RNN, DeepTransitionRNN, LeakyRNN, truncated
 from .unrolled import UnrolledRNN
 
-__all__ = ["MLP", "RNN", "Embedding", "Linear", "Module", "Parameter", "RNNCell", "UnrolledRNN"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "MLP",
+    "RNN",
+    "DeepTransitionRNN",
+    "Embedding",
+    "GRUCell",
+    "LSTMCell",
+    "LeakyRNN",
+    "Linear",
+    "Module",
+    "Parameter",
+    "RNNCell",
+    "UnrolledRNN",
+    "truncated",
+]

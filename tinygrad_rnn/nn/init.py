@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+Init = str
 
 
 def uniform_bound(bound: float) -> Draw:

@@ -30,6 +30,7 @@ class Module:
     once, under the first of its names; `state_dict()` has it under every name, as PyTorch's does."""
 
     _not_children: tuple[str, ...] = ()
+    training = True
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{type(self).__name__} defines no forward")

@@ -1,98 +1,163 @@
-"""Layers with time: RNNCell for one step, RNN for a sequence."""
+"""Layers with time: RNN, LSTM, GRU and LeakyRNN, and the net whose top layer feeds the bottom one of the next step."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from .. import functions as F
+from ..generator import Generator
 from ..tape import scope
-from ..tensor import Tensor, as_tensor
-from .init import checked_dtype, generator, resolve, uniform_bound
+from ..tensor import ShapeError, Tensor, as_tensor
+from .cells import CELL_PARAMETERS, Parameters, State, Step, cell_draws, gru_step, leaky_step, lstm_step, rnn_step
+from .init import Init, checked_dtype, generator
 from .layers import Seed, nonlinearity_of, positive
 from .module import Module, Parameter
-from .sequence import arrange_input, arrange_output
+from .sequence import arrange_input, arrange_output, initial_states
 from .unrolled import UnrolledRNN
 
-CELL_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
+class _Recurrent(Module):
+    """What recurrent nets over a sequence share, with PyTorch's parameters, shapes, initial bounds and results.
 
-class RNNCell(Module):
-    """One step h' = phi(W_ih x + b_ih + W_hh h + b_hh), with PyTorch's parameter names, shapes and initial bounds.
+    input     (T, B, input_size), (B, T, input_size) with batch_first, or (T, input_size) without a batch
+    state     (D num_layers, B, hidden_size), or (D num_layers, hidden_size) without a batch, D being 2 where bidirectional and
+              else 1; zero when None
+    lengths   integers (B,) in 1..T where sequences of a batch end at different steps: what comes after an end is not looked
+              at, the output there is 0, and the last state is that of the last step a sequence has; as packed sequences in
+              PyTorch
+    returns   output (T, B, D hidden_size), the states of the top layer (batch_first swaps T and B), and the last state of
+              every layer
 
-    x(batch, input_size), h(batch, hidden_size) -> h'(batch, hidden_size); without the batch axis as well. h is zero when
-    None. weight_ih (H, I), weight_hh (H, H), bias_ih (H,) and bias_hh (H,) start uniform in +-1 / sqrt(H); `init` names
-    another draw for weight_hh."""
+    num_layers     layers stacked on each other
+    dropout        the probability with which each layer but the last drops entries of its output while training
+    bidirectional  every layer also runs from the last step to the first, with weights of its own; outputs stand side by side
+    init           the draw of weight_hh: a name ("default", PyTorch's, uniform in +-1 / sqrt(H); "orthogonal", "identity",
+                   ...) or a function of tinygrad_rnn.nn.init
+    seed           makes the initial weights, and what dropout drops, reproducible
+
+    Nodes of layer l at step t have the address (l, t); of two directions, layer l has the addresses 2 l and 2 l + 1, the
+    latter backwards. Parameters: weight_ih_l0 (G H, I), weight_hh_l0 (G H, H), bias_ih_l0 and bias_hh_l0 (G H,) for G gates,
+    the same with _reverse for the other direction, and so on for l1, ..., whose inputs have D H features."""
+
+    gates = 1
+    states: tuple[str, ...] = ("h",)
 
     def __init__(
         self,
         input_size: int,
         hidden_size: int,
+        num_layers: int = 1,
         bias: bool = True,
-        nonlinearity: str = "tanh",
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
         *,
-        init: str = "default",
+        init: Init = "default",
         dtype: Any = np.float32,
         seed: Seed = None,
     ) -> None:
-        positive(input_size=input_size, hidden_size=hidden_size)
-        self.input_size, self.hidden_size, self.nonlinearity = input_size, hidden_size, nonlinearity
-        nonlinearity_of(nonlinearity)
-        draws = cell_draws(input_size, hidden_size, bias, init)
-        rng, dtype = generator(seed), checked_dtype(dtype)
-        self.weight_ih, self.weight_hh = (Parameter(draws[n](rng), dtype, n) for n in ("weight_ih", "weight_hh"))
-        self.bias_ih, self.bias_hh = (Parameter(draws[n](rng), dtype, n) if bias else None for n in ("bias_ih", "bias_hh"))
+        positive(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"dropout must be a probability in 0..1, got {dropout}")
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
+        self.init, self.dtype = init, checked_dtype(dtype)
+        rng = generator(seed)
+        for layer in range(num_layers):
+            for suffix in self._suffixes:
+                draws = self._draws(layer)
+                for name in CELL_PARAMETERS:
+                    own = f"{name}_l{layer}{suffix}"
+                    setattr(self, own, Parameter(draws[name](rng), self.dtype, own) if name in draws else None)
+        self.generator = Generator(int(rng.integers(2**63))) if dropout else None
 
-    def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
-        x = as_tensor(x)
-        if h is None:
-            h = Tensor(np.zeros((*x.shape[:-1], self.hidden_size), x.dtype), name="h0")
-        return rnn_step(nonlinearity_of(self.nonlinearity), x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+    @property
+    def _suffixes(self) -> tuple[str, ...]:
+        return ("", "_reverse") if self.bidirectional else ("",)
+
+    def cell_parameters(self, layer: int, suffix: str = "") -> Parameters:
+        """weight_ih, weight_hh, bias_ih and bias_hh of a layer, as they stand now; biases are None without bias."""
+        return tuple(getattr(self, f"{name}_l{layer}{suffix}") for name in CELL_PARAMETERS)
+
+    def _draws(self, layer: int) -> dict[str, Any]:
+        features = self.hidden_size * len(self._suffixes) if layer else self.input_size
+        return cell_draws(features, self.hidden_size, self.bias, self.init, self.gates)
+
+    def _step(self) -> Step:
+        raise NotImplementedError
+
+    def _run(self, input: Any, state: Any, lengths: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+        x, step, directions = arrange_input(self, input), self._step(), self._suffixes
+        states = initial_states(self, x, state, self.num_layers * len(directions), self.states)
+        if lengths is not None:
+            lengths = self._checked_lengths(lengths, x)
+        below = []
+        for t in range(len(x)):
+            with scope(t=t):
+                # what comes after an end may be anything, nan too: even times a cotangent of 0 it would reach the weights
+                below.append(x[t] if lengths is None else F.mask_steps(x[t], lengths, t))
+        for layer in range(self.num_layers):
+            if layer and self.dropout and self.training:
+                assert self.generator is not None
+                below = [F.dropout(h, self.dropout, generator=self.generator) for h in below]
+            sides = []
+            for side, suffix in enumerate(directions):
+                at = layer * len(directions) + side
+                with scope(layer=at):
+                    outputs, states[at] = self._sweep(
+                        step, below, states[at], self.cell_parameters(layer, suffix), lengths, backwards=side == 1
+                    )
+                sides.append(outputs)
+            below = sides[0] if len(sides) == 1 else [F.concatenate(pair, axis=-1) for pair in zip(*sides, strict=True)]
+        return arrange_output(self, below, states)
+
+    @staticmethod
+    def _sweep(
+        step: Step, inputs: list[Tensor], state: State, parameters: Parameters, lengths: np.ndarray | None, backwards: bool
+    ) -> tuple[list[Tensor], State]:
+        """The output of one layer at every step, and its last state."""
+        outputs: list[Any] = [None] * len(inputs)
+        for t in reversed(range(len(inputs))) if backwards else range(len(inputs)):
+            with scope(t=t):
+                new = step(inputs[t], state, parameters)
+                if lengths is None:
+                    outputs[t] = new[0]
+                else:
+                    outputs[t] = F.mask_steps(new[0], lengths, t)
+                    selected = tuple(F.select_steps(x, old, lengths, t) for x, old in zip(new, state, strict=True))
+                    for x, y in zip(new, selected, strict=True):  # the state is what is handed on
+                        x.name, y.name = None, x.name
+                    new = selected
+                state = new
+        return outputs, state
+
+    def _checked_lengths(self, lengths: Any, x: Tensor) -> np.ndarray:
+        lengths = np.asarray(lengths)
+        if x.ndim != 3:
+            raise ShapeError(f"{type(self).__name__}: lengths are for a batch; the input {x.shape} has none")
+        if lengths.shape != x.shape[1:2] or lengths.dtype.kind not in "iu":
+            raise ShapeError(
+                f"{type(self).__name__}: expected integer lengths of shape {x.shape[1:2]}, got {lengths.dtype} {lengths.shape}"
+            )
+        if lengths.size and not 1 <= lengths.min() <= lengths.max() <= len(x):
+            raise ValueError(f"{type(self).__name__}: lengths must lie in 1..{len(x)}, got {lengths.min()}..{lengths.max()}")
+        return lengths
 
     def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}, nonlinearity={self.nonlinearity!r}"
+        extra = f", num_layers={self.num_layers}" + (", bidirectional=True" if self.bidirectional else "")
+        return f"{self.input_size}, {self.hidden_size}{extra}" + (f", dropout={self.dropout}" if self.dropout else "")
 
 
-def cell_draws(input_size: int, hidden_size: int, bias: bool, init: str) -> dict[str, Any]:
-    """For each parameter of one cell, a function of a generator that draws its initial value."""
-    default = uniform_bound(1 / np.sqrt(hidden_size))
-    recurrent = resolve(init, default)
-    draws: dict[str, Any] = {
-        "weight_ih": lambda rng: default(rng, (hidden_size, input_size)),
-        "weight_hh": lambda rng: recurrent(rng, (hidden_size, hidden_size)),
-    }
-    if bias:
-        draws["bias_ih"] = draws["bias_hh"] = lambda rng: default(rng, (hidden_size,))
-    return draws
+class RNN(_Recurrent):
+    __doc__ = f"""A recurrent net over a sequence, as torch.nn.RNN: h' = phi(W_ih x + b_ih + W_hh h + b_hh).
 
+    nonlinearity   phi: "tanh", "relu", or another of tinygrad_rnn.nn.layers.NONLINEARITIES
+    returns        output, h_n
 
-def rnn_step(
-    phi: Any, x: Tensor, h: Tensor, weight_ih: Any, weight_hh: Any, bias_ih: Tensor | None, bias_hh: Tensor | None
-) -> Tensor:
-    """phi(W_ih x + b_ih + W_hh h + b_hh), its pre-activation named "z" and its state "h"."""
-    z = F.linear(x, weight_ih, bias_ih) + F.linear(h, weight_hh, bias_hh)
-    z.name = "z"
-    state = phi(z)
-    state.name = "h"
-    return state
-
-
-class RNN(Module):
-    """A recurrent net over a sequence, as torch.nn.RNN: same parameters, shapes, initial bounds and results.
-
-    input     (T, B, input_size), (B, T, input_size) with batch_first, or (T, input_size) without a batch
-    h_0       (num_layers, B, hidden_size), or (num_layers, hidden_size) without a batch; zero when None
-    returns   output (T, B, hidden_size), the states of the top layer (batch_first swaps T and B), and
-              h_n (num_layers, B, hidden_size), the last state of every layer
-
-    nonlinearity  "tanh", "relu", "sigmoid" or "identity"
-    init          names the draw of weight_hh: "default" (PyTorch's, uniform in +-1 / sqrt(H)), "orthogonal", "identity",
-                  "normal" or "zeros"
-    seed          makes the initial weights reproducible
-
-    Nodes of layer l at step t have the address (l, t). Parameters: weight_ih_l0 (H, I), weight_hh_l0 (H, H), bias_ih_l0,
-    bias_hh_l0 (H,), and so on for l1, ..., whose inputs have H features."""
+    {_Recurrent.__doc__}"""
 
     def __init__(
         self,
@@ -102,47 +167,178 @@ class RNN(Module):
         nonlinearity: str = "tanh",
         bias: bool = True,
         batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
         *,
-        init: str = "default",
+        init: Init = "default",
         dtype: Any = np.float32,
         seed: Seed = None,
     ) -> None:
-        positive(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.nonlinearity, self.bias, self.batch_first = nonlinearity, bias, batch_first
-        self.init, self.dtype = init, checked_dtype(dtype)
         nonlinearity_of(nonlinearity)
-        rng = generator(seed)
-        for layer in range(num_layers):
-            draws = self._draws(layer)
-            for name in CELL_PARAMETERS:
-                value = Parameter(draws[name](rng), self.dtype, f"{name}_l{layer}") if name in draws else None
-                setattr(self, f"{name}_l{layer}", value)
+        self.nonlinearity = nonlinearity
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, init=init, dtype=dtype, seed=seed
+        )
 
-    def cell_parameters(self, layer: int) -> tuple[Parameter | None, ...]:
-        """weight_ih, weight_hh, bias_ih and bias_hh of a layer, as they stand now; biases are None without bias."""
-        return tuple(getattr(self, f"{name}_l{layer}") for name in CELL_PARAMETERS)
+    def _step(self) -> Step:
+        return rnn_step(nonlinearity_of(self.nonlinearity))
 
-    def _draws(self, layer: int) -> dict[str, Any]:
-        return cell_draws(self.hidden_size if layer else self.input_size, self.hidden_size, self.bias, self.init)
-
-    def forward(self, input: Tensor, h_0: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x, states = arrange_input(self, input, h_0)
-        phi, cells = nonlinearity_of(self.nonlinearity), [self.cell_parameters(layer) for layer in range(self.num_layers)]
-        outputs = []
-        for t in range(len(x)):
-            with scope(t=t):
-                below = x[t]
-                for layer, cell in enumerate(cells):
-                    with scope(layer=layer):
-                        below = states[layer] = rnn_step(phi, below, states[layer], *cell)
-                outputs.append(below)
-        return arrange_output(self, outputs, states)
+    def forward(self, input: Tensor, h_0: Tensor | None = None, *, lengths: Any = None) -> tuple[Tensor, Tensor]:
+        output, (h_n,) = self._run(input, h_0, lengths)
+        return output, h_n
 
     def unroll(self, steps: int) -> UnrolledRNN:
         """This net as the feed-forward net that it is over `steps` steps: one layer a step (num_layers cells in each), an
-        input at every layer, and these very weights in all of them. See UnrolledRNN."""
+        input at every layer, and these very weights in all of them. See UnrolledRNN. Of one direction only."""
         return UnrolledRNN(self, steps)
 
     def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, nonlinearity={self.nonlinearity!r}"
+        return f"{super().extra_repr()}, nonlinearity={self.nonlinearity!r}"
+
+
+class LeakyRNN(RNN):
+    __doc__ = f"""A recurrent net of leaky units, h' = (1 - leak) h + leak phi(W_ih x + b_ih + W_hh h + b_hh) (Jaeger et al.
+    2007): a path around
+    the non-linearity, along which (1 - leak) of every signal survives a step.
+
+    leak           in 0..1; 1 is the plain RNN
+    nonlinearity   phi: "tanh", "relu", or another of tinygrad_rnn.nn.layers.NONLINEARITIES
+    returns        output, h_n
+
+    {_Recurrent.__doc__}"""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, leak: float = 0.1, **options: Any) -> None:
+        if not 0 <= leak <= 1:
+            raise ValueError(f"leak must lie in 0..1, got {leak}")
+        self.leak = leak
+        super().__init__(input_size, hidden_size, num_layers, **options)
+
+    def _step(self) -> Step:
+        return leaky_step(nonlinearity_of(self.nonlinearity), self.leak)
+
+    def unroll(self, steps: int) -> UnrolledRNN:
+        raise TypeError("LeakyRNN: only the plain RNN unrolls to an MLP")
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, leak={self.leak}"
+
+
+class LSTM(_Recurrent):
+    __doc__ = f"""A long short-term memory over a sequence, as torch.nn.LSTM; `lstm_step` has the formula. Gates are in the
+    order i, f, g, o:
+    `graph[layer, t, "f"]` is the forget gate, "c" the state of the cells, "h" the output.
+
+    state     (h_0, c_0)
+    returns   output, (h_n, c_n)
+
+    {_Recurrent.__doc__}"""
+
+    gates = 4
+    states = ("h", "c")
+
+    def _step(self) -> Step:
+        return lstm_step
+
+    def forward(
+        self, input: Tensor, state: tuple[Tensor, Tensor] | None = None, *, lengths: Any = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        output, (h_n, c_n) = self._run(input, state, lengths)
+        return output, (h_n, c_n)
+
+
+class GRU(_Recurrent):
+    __doc__ = f"""A gated recurrent unit over a sequence, as torch.nn.GRU; `gru_step` has the formula. Gates are in the order
+    r, z, n:
+    `graph[layer, t, "z"]` is the update gate, "n" the candidate, "h" the state.
+
+    returns   output, h_n
+
+    {_Recurrent.__doc__}"""
+
+    gates = 3
+
+    def _step(self) -> Step:
+        return gru_step
+
+    def forward(self, input: Tensor, h_0: Tensor | None = None, *, lengths: Any = None) -> tuple[Tensor, Tensor]:
+        output, (h_n,) = self._run(input, h_0, lengths)
+        return output, h_n
+
+
+class DeepTransitionRNN(Module):
+    """A recurrent net whose step is `depth` layers deep, the top one feeding the bottom one of the next step (Pascanu et al.
+    2014): over n steps a path of depth x n layers, where `RNN(num_layers=depth)` has paths of n + depth - 1.
+
+        h = phi(W_ih x + b_ih + W_hh_l0 h_top + b_hh_l0), then h = phi(W_hh_l h + b_hh_l) for l = 1..depth - 1
+
+    input     (T, B, input_size), (B, T, input_size) with batch_first, or (T, input_size)
+    h_0       (B, hidden_size), or (hidden_size,) without a batch; zero when None
+    returns   output (T, B, hidden_size), the states of the top layer (batch_first swaps T and B), and the last of them, as h_0
+
+    Parameters: weight_ih_l0 (H, I), bias_ih_l0 (H,), and weight_hh_l (H, H), bias_hh_l (H,) for every layer; all start uniform
+    in +-1 / sqrt(H), `init` draws the weight_hh instead. Nodes of layer l at step t have the address (l, t)."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        depth: int,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        *,
+        init: Init = "default",
+        dtype: Any = np.float32,
+        seed: Seed = None,
+    ) -> None:
+        positive(input_size=input_size, hidden_size=hidden_size, depth=depth)
+        nonlinearity_of(nonlinearity)
+        self.input_size, self.hidden_size, self.depth = input_size, hidden_size, depth
+        self.nonlinearity, self.bias, self.batch_first = nonlinearity, bias, batch_first
+        rng, dtype = generator(seed), checked_dtype(dtype)
+        draws = cell_draws(input_size, hidden_size, bias, init)
+        for layer in range(depth):
+            for name in CELL_PARAMETERS if layer == 0 else ("weight_hh", "bias_hh"):
+                own = f"{name}_l{layer}"
+                setattr(self, own, Parameter(draws[name](rng), dtype, own) if name in draws else None)
+
+    def forward(self, input: Tensor, h_0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x, phi = arrange_input(self, input), nonlinearity_of(self.nonlinearity)
+        given = None if h_0 is None else as_tensor(h_0).reshape(1, *h_0.shape)
+        ((h,),), outputs = initial_states(self, x, given, 1), []
+        first, step = tuple(getattr(self, f"{name}_l0") for name in CELL_PARAMETERS), rnn_step(phi)
+        for t in range(len(x)):
+            with scope(t=t):
+                below = x[t]
+                with scope(layer=0):
+                    (h,) = step(below, (h,), first)
+                for layer in range(1, self.depth):
+                    with scope(layer=layer):
+                        z = F.linear(h, getattr(self, f"weight_hh_l{layer}"), getattr(self, f"bias_hh_l{layer}"))
+                        h = phi(z)
+                        z.name, h.name = "z", "h"
+                outputs.append(h)
+        output, (h_n,) = arrange_output(self, outputs, [(h,)])
+        return output, h_n[0]
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}, depth={self.depth}, nonlinearity={self.nonlinearity!r}"
+
+
+def truncated(net: Any, input: Any, steps: int, state: Any = None) -> Iterator[tuple[Tensor, Any]]:
+    """Truncated backpropagation through time: run `net` over `input` in pieces of `steps` steps (the last may be shorter) and
+    yield (output, state) of each. The state is carried over from piece to piece, its graph is not: call backward on a loss of
+    each output.
+
+        for output, state in tr.nn.truncated(rnn, x, 20): ...
+
+    net      RNN, LSTM, GRU or another that takes (input, state) and returns (output, state)
+    input    array or tensor, as the net takes it"""
+    positive(steps=steps)
+    x = as_tensor(input)
+    axis = 1 if net.batch_first and x.ndim == 3 else 0
+    for start in range(0, x.shape[axis], steps):
+        piece = (slice(None),) * axis + (slice(start, start + steps),)
+        output, state = net(x[piece], state)
+        yield output, state
+        state = tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()

@@ -8,30 +8,41 @@ import numpy as np
 
 from .. import functions as F
 from ..tensor import ShapeError, Tensor, as_tensor
+from .cells import State
 
 
-def arrange_input(rnn: Any, input: Tensor, h_0: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-    """The input with time first, and the initial state of every layer. Raises ShapeError where they do not fit `rnn`."""
+def arrange_input(net: Any, input: Any) -> Tensor:
+    """The input with time first. Raises ShapeError where it does not fit `net`."""
     x = as_tensor(input)
-    expected = "(B, T, {0}) or (T, {0})" if rnn.batch_first else "(T, B, {0}) or (T, {0})"
-    if x.ndim not in (2, 3) or x.shape[-1] != rnn.input_size:
-        raise ShapeError(f"RNN: expected an input {expected.format(rnn.input_size)}, got {x.shape}")
-    if x.ndim == 3 and rnn.batch_first:
+    expected = "(B, T, {0}) or (T, {0})" if net.batch_first else "(T, B, {0}) or (T, {0})"
+    if x.ndim not in (2, 3) or x.shape[-1] != net.input_size:
+        raise ShapeError(f"{type(net).__name__}: expected an input {expected.format(net.input_size)}, got {x.shape}")
+    if x.ndim == 3 and net.batch_first:
         x = x.transpose(1, 0, 2)
     if not len(x):
-        raise ShapeError(f"RNN: expected at least one step, got an input {input.shape}")
-    shape = (*x.shape[1:-1], rnn.hidden_size)
-    if h_0 is None:
-        return x, [Tensor(np.zeros(shape, x.dtype), name="h0") for _ in range(rnn.num_layers)]
-    h_0 = as_tensor(h_0)
-    if h_0.shape != (rnn.num_layers, *shape):
-        raise ShapeError(f"RNN: expected an initial state {(rnn.num_layers, *shape)}, got {h_0.shape}")
-    return x, [h_0[layer] for layer in range(rnn.num_layers)]
+        raise ShapeError(f"{type(net).__name__}: expected at least one step, got an input {input.shape}")
+    return x
 
 
-def arrange_output(rnn: Any, outputs: list[Tensor], states: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """(output, h_n) as torch.nn.RNN returns them."""
+def initial_states(net: Any, x: Tensor, given: Any, layers: int, parts: tuple[str, ...] = ("h",)) -> list[State]:
+    """The state of every layer (and direction) before the first step: zeros where None is given, else the entries of tensors
+    (layers, B, H), one for each part. Raises ShapeError where they do not fit."""
+    shape = (*x.shape[1:-1], net.hidden_size)
+    if given is None:
+        return [tuple(Tensor(np.zeros(shape, x.dtype), name=f"{part}0") for part in parts) for _ in range(layers)]
+    tensors = [as_tensor(s) for s in (given if isinstance(given, (tuple, list)) else (given,))]
+    if len(tensors) != len(parts) or any(s.shape != (layers, *shape) for s in tensors):
+        what = " and ".join(f"{part}_0" for part in parts)
+        raise ShapeError(
+            f"{type(net).__name__}: expected an initial state {what} of shape {(layers, *shape)}, got "
+            f"{', '.join(str(s.shape) for s in tensors)}"
+        )
+    return [tuple(s[layer] for s in tensors) for layer in range(layers)]
+
+
+def arrange_output(net: Any, outputs: list[Tensor], states: list[State]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The output as PyTorch lays it out, and the last states, stacked over layers, one tensor for each part."""
     output = F.stack(outputs)
-    if rnn.batch_first and output.ndim == 3:
+    if net.batch_first and output.ndim == 3:
         output = output.transpose(1, 0, 2)
-    return output, F.stack(states)
+    return output, tuple(F.stack(part) for part in zip(*states, strict=True))

@@ -12,7 +12,7 @@ from ..tensor import Tensor
 from .init import generator
 from .layers import Linear, Seed, nonlinearity_of, positive
 from .module import Module, Parameter
-from .sequence import arrange_input, arrange_output
+from .sequence import arrange_input, arrange_output, initial_states
 
 Draw = Literal["init", "shuffle", "copy"]
 
@@ -43,6 +43,8 @@ class UnrolledRNN(Module):
 
     def __init__(self, rnn: Any, steps: int) -> None:
         positive(steps=steps)
+        if rnn.bidirectional:
+            raise ValueError("UnrolledRNN: a net of two directions is no MLP of one layer a step; expected bidirectional=False")
         self.input_size, self.hidden_size, self.num_layers = rnn.input_size, rnn.hidden_size, rnn.num_layers
         self.nonlinearity, self.batch_first = rnn.nonlinearity, rnn.batch_first
         self.steps, self.tied = steps, True
@@ -57,20 +59,25 @@ class UnrolledRNN(Module):
         ]
 
     def forward(self, input: Tensor, h_0: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x, states = arrange_input(self, input, h_0)
+        x = arrange_input(self, input)
         if len(x) != self.steps:
             raise ValueError(
                 f"UnrolledRNN: this net has {self.steps} layers, so it takes {self.steps} steps; the input has {len(x)}"
             )
-        outputs = []
-        for t, step in enumerate(self.layers):
+        states = initial_states(self, x, h_0, self.num_layers)
+        below = []
+        for t in range(self.steps):
             with scope(t=t):
-                below = x[t]
-                for layer, cell in enumerate(step):
-                    with scope(layer=layer):
-                        below = states[layer] = cell(below, states[layer])
-                outputs.append(below)
-        return arrange_output(self, outputs, states)
+                below.append(x[t])
+        for layer in range(self.num_layers):
+            (h,), above = states[layer], []
+            for t, step in enumerate(self.layers):
+                with scope(layer=layer, t=t):
+                    h = step[layer](below[t], h)
+                above.append(h)
+            below, states[layer] = above, (h,)
+        output, (h_n,) = arrange_output(self, below, states)
+        return output, h_n
 
     def untie(self, seed: Seed = None, draw: Draw = "init") -> UnrolledRNN:
         """A net of the same shape in which every layer has weights of its own.

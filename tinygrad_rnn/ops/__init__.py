@@ -4,7 +4,8 @@ To add one: write the two rules beside their family, bind an `Op` there, list it
 `functions.py` and a case in `tests/op_cases.py` (a test fails while any of them is missing).
 """
 
-from .cells import rnn_cell
+from .cells import addcmul, lerp, lstm_gates, lstm_state, rnn_cell
+from .lengths import mask_steps, select_steps
 from .linear import linear, matmul
 from .loss import cross_entropy, mse_loss
 from .norm import log_softmax, softmax
@@ -18,7 +19,8 @@ TABLE: dict[str, Op] = {
     for op in (
         *(add, sub, mul, div, neg, pow, exp, log, sqrt, tanh, sigmoid, relu, dropout),
         *(matmul, linear),
-        rnn_cell,
+        *(rnn_cell, lstm_gates, lstm_state, addcmul, lerp),
+        *(select_steps, mask_steps),
         *(sum, mean, max, logsumexp),
         *(reshape, transpose, index, take, embedding, concatenate, stack),
         *(softmax, log_softmax),

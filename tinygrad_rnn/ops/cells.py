@@ -1,9 +1,12 @@
-"""Steps of recurrent nets as one op each. `composed` is the same in the ops it stands for: what a fused rule has to equal, and
-what to record where every node in between is to be read."""
+"""Steps of recurrent nets as one op each, and what gated ones do between their matrix products. `composed` is the same in the
+ops it stands for: what a fused rule has to equal, and what to record where every node in between is to be read."""
+
+from math import prod
 
 from .linear import linear
 from .op import Op, ShapeError
-from .pointwise import add, relu, sigmoid, tanh
+from .pointwise import add, mul, relu, sigmoid, sub, tanh
+from .shape import concatenate, index
 
 ACTIVATIONS = {"tanh": tanh, "relu": relu, "sigmoid": sigmoid, "identity": None}
 
@@ -65,3 +68,105 @@ def _rnn_cell_composed(apply, *inputs, activation, projected=False):
 
 
 rnn_cell = Op("rnn_cell", _rnn_cell_shape, _rnn_cell_forward, _rnn_cell_vjp, composed=_rnn_cell_composed)
+
+
+# ---- gates. Kernels take rows (B, H); here any number of axes may come before H
+
+
+def _on_rows(k, kernel, *arrays):
+    """The results of a kernel on rows, in the shape of the arrays."""
+    if all(x.ndim == 2 for x in arrays):
+        return kernel(*arrays)
+    out = kernel(*[k.reshape(x, (prod(x.shape[:-1]), x.shape[-1])) for x in arrays])
+    shape = arrays[0].shape
+    return tuple([k.reshape(y, shape) for y in out]) if isinstance(out, tuple) else k.reshape(out, shape)
+
+
+def _wanted(cotangents, needs):
+    return tuple([g if need else None for g, need in zip(cotangents, needs, strict=True)])
+
+
+def _equal_shapes(name, *shapes):
+    if not shapes[0] or any(s != shapes[0] for s in shapes):
+        raise ShapeError(f"{name}: shapes {', '.join(map(str, shapes))} do not fit; expected equal ones, (..., H)")
+    return shapes[0]
+
+
+def _lstm_gates_shape(z):
+    if not z or z[-1] % 4:
+        raise ShapeError(f"lstm_gates: pre-activations {z}; expected (..., 4 H)")
+    return z
+
+
+def _lstm_gates_forward(k, z):
+    y, dy = _on_rows(k, k.lstm_gates, z)
+    return y, (dy,)
+
+
+def _lstm_gates_vjp(k, g, dy, needs):
+    return (k.mul(g, dy),)
+
+
+def _lstm_gates_composed(apply, z):
+    hidden, (*before, _) = z.shape[-1] // 4, z.shape
+    parts = [apply(index, z, index=(..., slice(n * hidden, (n + 1) * hidden))) for n in range(4)]
+    gates = [apply(f, part) for f, part in zip((sigmoid, sigmoid, tanh, sigmoid), parts, strict=True)]
+    return apply(concatenate, *gates, axis=len(before))
+
+
+def _lstm_state_shape(i, f, g, c):
+    return _equal_shapes("lstm_state", i, f, g, c)
+
+
+def _lstm_state_forward(k, i, f, g, c):
+    return _on_rows(k, k.lstm_state, i, f, g, c), (i, f, g, c)
+
+
+def _lstm_state_vjp(k, gy, i, f, g, c, needs):
+    return _wanted(_on_rows(k, k.lstm_state_vjp, gy, i, f, g, c), needs)
+
+
+def _lstm_state_composed(apply, i, f, g, c):
+    return apply(add, apply(mul, f, c), apply(mul, i, g))
+
+
+def _addcmul_shape(x, a, b):
+    return _equal_shapes("addcmul", x, a, b)
+
+
+def _addcmul_forward(k, x, a, b):
+    return _on_rows(k, k.addcmul, x, a, b), (a, b)
+
+
+def _addcmul_vjp(k, g, a, b, needs):
+    return _wanted((g, *_on_rows(k, k.addcmul_vjp, g, a, b)), needs)
+
+
+def _addcmul_composed(apply, x, a, b):
+    return apply(add, x, apply(mul, a, b))
+
+
+def _lerp_shape(a, b, w):
+    return _equal_shapes("lerp", a, b, w)
+
+
+def _lerp_forward(k, a, b, w):
+    return _on_rows(k, k.lerp, a, b, w), (a, b, w)
+
+
+def _lerp_vjp(k, g, a, b, w, needs):
+    return _wanted(_on_rows(k, k.lerp_vjp, g, a, b, w), needs)
+
+
+def _lerp_composed(apply, a, b, w):
+    return apply(add, apply(sub, a, apply(mul, w, a)), apply(mul, w, b))
+
+
+lstm_gates = Op(
+    "lstm_gates", _lstm_gates_shape, _lstm_gates_forward, _lstm_gates_vjp, kind="activation", composed=_lstm_gates_composed
+)
+lstm_state = Op(
+    "lstm_state", _lstm_state_shape, _lstm_state_forward, _lstm_state_vjp, kind="gates", composed=_lstm_state_composed
+)
+addcmul = Op("addcmul", _addcmul_shape, _addcmul_forward, _addcmul_vjp, kind="gates", composed=_addcmul_composed)
+lerp = Op("lerp", _lerp_shape, _lerp_forward, _lerp_vjp, kind="gates", composed=_lerp_composed)

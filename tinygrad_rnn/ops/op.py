@@ -11,9 +11,10 @@ Shape = tuple[int, ...]
 # What an op does to a signal that passes it, which is what the split of a decay asks:
 #   "activation"  a pointwise non-linearity: multiplies by phi'
 #   "weights"     a product with a matrix
+#   "gates"       products of two signals, and sums of them
 #   "view"        the same numbers in another layout
 #   "other"       anything else
-Kind = Literal["activation", "weights", "view", "other"]
+Kind = Literal["activation", "weights", "gates", "view", "other"]
 
 
 class ShapeError(ValueError):
