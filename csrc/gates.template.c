@@ -12,7 +12,7 @@
     for (ptrdiff_t r = 0; r < rows; r++)
 #define OUT(name, i) real *restrict name = (real *)p[i] + r * n[2 + i]
 #define IN(name, i) const real *restrict name = (const real *)p[i] + r * n[2 + i]
-#define EACH for (ptrdiff_t j = 0; j < columns; j++)
+#define EACH TGR_INDEPENDENT for (ptrdiff_t j = 0; j < columns; j++) /* too many pointers to compare them all at run time */
 
 /* y(B, 4H) = the gates i, f, g, o of z(B, 4H): sigmoid, sigmoid, tanh, sigmoid; dy their derivatives. All contiguous.
  * p = {y, dy, z}, n = {B, H} */

@@ -128,6 +128,59 @@ def test_all_kinds_of_nets(nonlinearity, bias, batch_first, dtype, steps, batch,
     compare(rnn_step(rnn), calls, ALL, rnn.parameters())
 
 
+def gated_step(net):
+    def step(x, *more):
+        net.zero_grad()
+        output, last = net(x, **dict(zip(("lengths",), more, strict=False)))
+        loss = (output * output).sum() + sum(s.sum() for s in (last if isinstance(last, tuple) else (last,)))
+        loss.backward()
+        return loss, output
+
+    return step
+
+
+@pytest.mark.parametrize("passes", PASS_SETS, ids=lambda p: "+".join(p) or "none")
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "LeakyRNN"])
+def test_gated_nets(kind, batch, passes):
+    rng = np.random.default_rng(2)
+    net = getattr(tr.nn, kind)(4, 5, 2, dtype=np.float64, seed=0)
+    compare(gated_step(net), [(rng.standard_normal((6, batch, 4)),) for _ in range(2)], passes, net.parameters())
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("steps", "batch", "features", "hidden"), [(1, 1, 1, 1), (7, 1, 3, 17), (5, 4, 1, 33), (9, 2, 8, 16)])
+def test_both_directions_and_lengths(kind, dtype, steps, batch, features, hidden):
+    rng = np.random.default_rng(3)
+    net = getattr(tr.nn, kind)(features, hidden, 2, bidirectional=True, dtype=dtype, seed=3)
+    draw = lambda: rng.standard_normal((steps, batch, features)).astype(dtype)  # noqa: E731
+    compare(gated_step(net), [(draw(),) for _ in range(2)], ALL, net.parameters(), scale=4)
+    calls = [(draw(), rng.integers(1, steps + 1, batch)) for _ in range(2)]
+    compare(gated_step(net), calls, ALL, net.parameters(), scale=4)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_gates_need_no_copies_of_their_gradients(kind):
+    """The gradients of gates are computed where those of all of them lie side by side, but for one (of an LSTM), or those that two
+    products share (of a GRU), and every gate can be read all the same."""
+    net, steps = getattr(tr.nn, kind)(4, 8, seed=0), 40
+    step, x = tr.compile(gated_step(net)), np.random.default_rng(0).standard_normal((40, 2, 4)).astype(np.float32)
+    for scale in (1, 1, 0.5, 1):
+        step((scale * x).astype(np.float32))
+    names = [i.kernel for i in step.program]
+    assert names.count("copy") <= (1 if kind == "LSTM" else 3) * steps + 20
+    assert names.count("fill") <= 4 and names.count("accumulate") <= steps + 4
+    with tr.Tape() as tape:
+        net(x)
+    eager = {(n.address, n.name): n.value for n in tape.nodes if n.name}
+    for gate in "ifgoc" if kind == "LSTM" else "rzn":
+        for t in (0, 7, steps - 1):
+            node = step.graph[0, t, gate]
+            np.testing.assert_allclose(node.value, eager[tr.Address(0, t), gate], atol=1e-6)
+            assert node.grad.shape == (2, 8) and np.any(node.grad)
+
+
 def test_a_composed_cell_becomes_one_call_a_step_and_direction():
     rnn = tr.nn.RNN(4, 8, seed=0)
     step = tr.compile(rnn_step(rnn))

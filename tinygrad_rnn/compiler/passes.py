@@ -13,15 +13,18 @@ from heapq import heapify, heappop, heappush
 from itertools import groupby
 from math import prod
 
-from .instruction import ITEM_SIZES, Buffer, Instruction, Place, conflict
-from .listing import Listing, Uses, whole
+from .instruction import ITEM_SIZES, Buffer, Instruction, Place, Region, conflict
+from .listing import Access, Listing, Uses, whole
 
 # indices into places and n of the matmul kernel
 Y, DY, LEFT, RIGHT, BIAS, PACKED, BASE, SCALED, TIMES = range(9)
 BATCH, M, N, K, LEFT_BATCH, LEFT_ROW, LEFT_COLUMN, RIGHT_BATCH, RIGHT_ROW, RIGHT_COLUMN, BASE_ROW, ACTIVATION = range(12)
 # and of the rnn_cell kernel
 CELL_WEIGHT, CELL_PACKED, CELL_HIDDEN, CELL_WEIGHT_STRIDES = 6, 8, 2, slice(10, 12)
-ACTIVATIONS = {"tanh": 1, "sigmoid": 2, "relu": 3}  # tgr_activation
+ACTIVATIONS = {"tanh": 1, "sigmoid": 2, "relu": 3, "lstm_gates": 4}  # tgr_activation
+# kernels on rows, whose outputs may have gaps between their rows: how many outputs they have, which come first in places and,
+# after two sizes, in n
+ROWS_OUTPUTS = {"lstm_state": 1, "lstm_state_vjp": 4, "addcmul": 1, "addcmul_vjp": 2, "lerp": 1, "lerp_vjp": 3}
 MOST_UNPACKED = 2  # products of one right operand: packing takes as long as a product of a few rows
 
 
@@ -88,24 +91,41 @@ def overwrite(listing: Listing) -> str:
         accesses = sorted(a for a in uses.of[place.buffer].all if a.at != at)
         if accesses and accesses[0].at < at:
             continue
-        covered: list[tuple[int, int]] = []  # disjoint, in order
+        covered: list[tuple[int, int]] = []  # disjoint, in order: bytes of the buffer, or of every row of it
+        row = place.buffer.size
         for a in accesses:
             adds = listing.instructions[a.at]
-            if adds.kernel != "accumulate" or a.slot != 0 or not adds.regions[0].contiguous:
+            columns = (
+                _columns(adds.regions[0], a.low, place.buffer.size) if adds.kernel == "accumulate" and a.slot == 0 else None
+            )
+            if columns is None or covered and columns[0] != row:
                 break
-            n = bisect_left(covered, (a.low, a.high))
+            row, low, high = columns
+            n = bisect_left(covered, (low, high))
             near = covered[max(n - 1, 0) : n + 1]
-            if any(low <= a.low and a.high <= high for low, high in near):
+            if any(start <= low and high <= end for start, end in near):
                 continue
-            if any(low < a.high and a.low < high for low, high in near):
+            if any(start < high and low < end for start, end in near):
                 break
-            covered.insert(n, (a.low, a.high))
+            covered.insert(n, (low, high))
             gone[a.at] = [Instruction("copy", adds.dtype, adds.places, adds.n, adds.c)]
             written += 1
-        if sum(high - low for low, high in covered) == place.buffer.size:
+        if sum(high - low for low, high in covered) == row:
             gone[at] = []
     listing.replace(gone)
     return f"wrote {written} first summands over zeros instead of adding them"
+
+
+def _columns(region: Region, low: int, size: int) -> tuple[int, int, int] | None:
+    """(bytes of a row, first byte, the one after the last) of what a region, which begins at byte `low` of a buffer of `size`
+    bytes, takes of every row of that buffer; a region without gaps takes it of one row, which is all of the buffer. None for
+    regions of another form."""
+    if region.contiguous:
+        return size, low, low + region.size
+    if len(region.shape) != 2 or region.strides[1] != 1:
+        return None
+    row, high = region.strides[0] * region.item, low + region.shape[1] * region.item
+    return (row, low, high) if region.shape[0] * row == size and low >= 0 and high <= row else None
 
 
 def place_copies(listing: Listing) -> str:
@@ -136,7 +156,45 @@ def place_copies(listing: Listing) -> str:
         gone[at] = []
     listing.replace(gone)
     listing.resolve()
-    return f"computed {len(gone)} arrays in the place they were copied to"
+    placed = len(gone) + _place_columns(listing)
+    return f"computed {placed} arrays in the place they were copied to"
+
+
+def _place_columns(listing: Listing) -> int:
+    """The same for what is copied to some columns of an array, the gradient of a gate, by kernels whose outputs may have gaps
+    between their rows. Returns how many."""
+    uses = Uses(listing)
+    new: dict[int, list[Instruction]] = {}
+    placed = 0
+    for at, i in enumerate(listing.instructions):
+        if i.kernel != "copy" or not whole(i.regions[1], i.places[1]):
+            continue
+        to, source, region = i.place(0), i.place(1), i.regions[0]
+        columns = _columns(region, to.offset, to.buffer.size)
+        writer = uses.whole_writer(source, source.buffer.size)
+        reader = uses.only_reader(source.buffer)
+        if columns is None or writer is None or reader is None or reader.at != at or to.buffer is source.buffer:
+            continue
+        maker = new[writer][0] if writer in new else listing.instructions[writer].copy()
+        slot = maker.places.index(source) if source in maker.places else -1
+        if not 0 <= slot < ROWS_OUTPUTS.get(maker.kernel, 0) or region.shape != maker.n[:2]:
+            continue
+        between = (a for a in uses.of[to.buffer].all if writer <= a.at < at)
+        if any(not _beside(columns, listing.instructions[a.at], a, to.buffer.size) for a in between):
+            continue
+        maker.places = (*maker.places[:slot], to, *maker.places[slot + 1 :])
+        maker.n = (*maker.n[: 2 + slot], region.strides[0], *maker.n[3 + slot :])
+        listing.elided.add(source.buffer)
+        new[writer], new[at] = [maker], []
+        placed += 1
+    listing.replace(new)
+    return placed
+
+
+def _beside(columns: tuple[int, int, int], i: Instruction, access: Access, size: int) -> bool:
+    """Whether an access touches other columns of the same rows."""
+    other = _columns(i.regions[access.slot], access.low, size)
+    return other is not None and other[0] == columns[0] and (other[2] <= columns[1] or columns[2] <= other[1])
 
 
 # ---- one product for many: those of all time steps with one weight
@@ -579,12 +637,15 @@ def _product_and_activation(listing: Listing, uses: Uses, at: int) -> tuple[int,
     i = listing.instructions[at]
     if i.kernel not in ACTIVATIONS:
         return None
+    elements = prod(i.regions[0].shape)
     writer = _product_before(
-        listing, uses, at, i.places[-1], i.n[0], lambda p: p.n[BATCH] == 1 and not p.n[ACTIVATION] and not p.places[DY]
+        listing, uses, at, i.places[-1], elements, lambda p: p.n[BATCH] == 1 and not p.n[ACTIVATION] and not p.places[DY]
     )
     if writer is None:
         return None
     product = listing.instructions[writer].copy()
+    if i.kernel == "lstm_gates" and product.n[N] != 4 * i.n[1]:
+        return None
     product.places = (i.places[0], i.places[1] if i.kernel != "relu" else None, *product.places[LEFT:])
     product.n = (*product.n[:ACTIVATION], ACTIVATIONS[i.kernel])
     return writer, product
