@@ -471,3 +471,103 @@ def test_words_fit_the_numbers():
     assert "other -1.49" in tr.trace(leaky, np.ones((1, 3)), loss=lambda h: h.sum()).why().cause
     # what is in use already is not advised
     assert 'init="orthogonal"' not in verdict(tr.nn.RNN(3, 32, init="orthogonal", dtype="float64", seed=0)).advice
+
+
+# ---- gated cells
+
+
+def lstm_of_known_gates(steps, hidden=3, seed=0):
+    """An LSTM without recurrent weights: its gates are known from the input, whatever the state."""
+    net = tr.nn.LSTM(2, hidden, dtype="float64", seed=seed)
+    net.weight_hh_l0.value[...] = 0
+    return net, tr.trace(net, inputs(steps, 1, 2), loss=lambda y: y[-1].sum())
+
+
+def test_the_jacobian_of_an_lstm_without_recurrent_weights_is_that_of_its_gates():
+    # d(h', c')/d(h, c) = [[0, o tanh'(c') f], [0, f]], diagonal blocks
+    net, graph = lstm_of_known_gates(6)
+    state = lambda t: [(0, t, "h"), (0, t, "c")]  # noqa: E731
+    for t in range(1, 6):
+        j = graph.jacobian(state(t), state(t - 1))[0, :, 0]
+        f, o, c = (graph[0, t, name].value[0] for name in "foc")
+        expected = np.zeros((6, 6))
+        expected[3:, 3:] = np.diag(f)
+        expected[:3, 3:] = np.diag(o * (1 - np.tanh(c) ** 2) * f)
+        np.testing.assert_allclose(j, expected, atol=1e-14)
+    # the path of the cells alone is the product of the forget gates
+    whole = graph.jacobian((0, 5, "c"), (0, 0, "c"))[0, :, 0]
+    product = np.prod([graph[0, t, "f"].value[0] for t in range(1, 6)], axis=0)
+    np.testing.assert_allclose(whole, np.diag(product), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("bias", "half_life"), [(0.0, 1.0), (1.0, 2.2)])
+def test_the_half_life_of_a_cell_is_that_of_its_forget_gates(bias, half_life):
+    net = tr.nn.LSTM(2, 4, dtype="float64", seed=0)
+    for p in net.parameters():
+        p.value[...] = 0
+    net.bias_ih_l0.value[4:8] = bias
+    graph = tr.trace(net, inputs(30, 2, 2), loss=lambda y: y[-1].sum())
+    kept = graph.why().numbers["kept"]
+    assert kept["mean"] == pytest.approx(1 / (1 + np.exp(-bias)))
+    assert kept["half_life"] == pytest.approx(half_life, abs=0.02)
+    rate = graph.gain().log_gain[-1] - graph.gain().log_gain[1]  # from c to c, once the signal is in the cells
+    assert rate / 28 == pytest.approx(-np.log(2) / kept["half_life"], abs=1e-9)
+
+
+@given(
+    st.sampled_from(["LSTM", "GRU"]),
+    st.integers(1, 2),
+    st.integers(2, 9),
+    st.integers(1, 3),
+    st.integers(1, 6),
+    st.integers(0, 99),
+)
+def test_the_split_of_gated_nets_telescopes(kind, layers, steps, batch, hidden, seed):
+    net = getattr(tr.nn, kind)(3, hidden, layers, dtype="float64", seed=seed)
+    graph = traced(net, inputs(steps, batch, 3, seed=seed))
+    gain = graph.gain()
+    parts = gain.saturation + gain.weights + gain.gates + gain.other
+    np.testing.assert_allclose(np.cumsum(parts), gain.log_gain[1:], atol=1e-10)
+    assert np.any(gain.gates != 0)
+
+
+def test_a_gate_that_a_user_writes_is_a_gate():
+    class Gated(tr.nn.Module):
+        def __init__(self):
+            self.gate, self.new = (tr.nn.Linear(4, 4, dtype="float64", seed=s) for s in (0, 1))
+
+        def forward(self, x):
+            h = x[0]
+            for t in range(len(x)):
+                with tr.scope(layer=0, t=t):
+                    h = tr.sigmoid(self.gate(h)) * h + tr.tanh(self.new(h) + x[t]) * 0.5
+            return h
+
+    gain = tr.trace(Gated(), inputs(8, 2, 4), loss=lambda h: h.sum()).gain()
+    assert np.abs(gain.gates).max() > 0.1
+
+
+def test_what_to_try_for_an_lstm_that_forgets():
+    net = tr.nn.LSTM(2, 8, seed=0)
+    verdict = tr.trace(net, inputs(60, 4, 2, dtype="float32"), loss=lambda y: y[-1].sum()).why()
+    assert verdict.kind == "vanishing"
+    assert "The gates keep 0.4" in verdict.cause and "gates" in verdict.cause and "nan" not in str(verdict)
+    assert "forget_bias" in verdict.advice and "chrono(59)" in verdict.advice
+
+
+def test_nodes_that_do_not_join():
+    _, graph = lstm_of_known_gates(2)
+    with pytest.raises(ValueError, match="do not join along their last axis"):
+        graph.jacobian([(0, 1, "h"), "sum"], (0, 0, "h"))
+
+
+def test_a_deep_transition_is_as_deep_as_its_layers_times_its_steps():
+    for depth, steps in ((1, 4), (3, 10)):
+        net = tr.nn.DeepTransitionRNN(2, 3, depth, dtype="float64", seed=0)
+        graph = tr.trace(net, inputs(steps, 1, 2), loss=lambda y: y[-1].sum())
+        paths = graph.paths(graph[depth - 1, steps - 1, "h"], graph[0, 0, "h"])
+        crossed = paths.longest
+        stacked = tr.trace(tr.nn.RNN(2, 3, depth, dtype="float64", seed=0), inputs(steps, 1, 2), loss=lambda y: y[-1].sum())
+        other = stacked.paths(stacked[depth - 1, steps - 1, "h"], stacked[0, 0, "h"])
+        assert (paths.count, crossed) == (1, depth * steps - 1)
+        assert other.longest == steps + depth - 2

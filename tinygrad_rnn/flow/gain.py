@@ -7,12 +7,13 @@ from math import log
 
 import numpy as np
 
-from ..graph import Graph, NodeView
+from ..graph import Graph
 from .pullback import Cotangents, pull
 from .states import Axis, States, batch_rows, find_states, row_norms
 
-PARTS = {"activation": "saturation", "weights": "weights"}  # by the kind of an op; every other kind is "other"
-PART_NAMES = ("saturation", "weights", "other")
+# by the kind of an op; every other kind is "other"
+PARTS = {"activation": "saturation", "weights": "weights", "gates": "gates"}
+PART_NAMES = ("saturation", "weights", "gates", "other")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +26,12 @@ class Gain:
     log_gain    (n + 1,) log_norm - log_norm[0]: the decay so far
     saturation  (n,) nats a step between lag i and i + 1 from activations: log(|D d| / |d|)
     weights     (n,) the same from weight matrices: log(|W^T D d| / |D d|)
-    other       (n,) the same from anything else (sums of paths, gates, scalings)
+    gates       (n,) the same from products of two signals: a forget gate times a cell's state
+    other       (n,) the same from anything else (sums of paths, scalings)
     rows        (n + 1, B) log |dL/dh| of every sequence of the batch
 
-    saturation + weights + other = the change of log_norm, to rounding: the parts telescope. Means are of logarithms, over
-    the sequences whose signal lives to the end; `silent` is the share of those whose signal becomes exactly 0 on the way.
+    saturation + weights + gates + other = the change of log_norm, to rounding: the parts telescope. Means are of logarithms,
+    over the sequences whose signal lives to the end; `silent` is the share of those whose signal becomes exactly 0 on the way.
     Sequences that the loss does not reach at lag 0 have -inf in `rows` and are left out. The signal is scaled to norm 1 after
     every step, in float64, so it underflows nowhere. Where the nodes on the way have no batch axis, B is 1."""
 
@@ -38,6 +40,7 @@ class Gain:
     log_norm: np.ndarray
     saturation: np.ndarray
     weights: np.ndarray
+    gates: np.ndarray
     other: np.ndarray
     rows: np.ndarray
     silent: float
@@ -61,13 +64,19 @@ class Gain:
         """Steps in which the signal halves (or doubles, if the rate is positive): ln 2 / |rate|."""
         return log(2) / abs(self.rate) if self.rate else float("inf")
 
+    def parts(self) -> dict[str, float]:
+        """Nats from the last step to the first by part: saturation and weights, and what else is not 0 to two digits."""
+        sums = {name: float(getattr(self, name).sum()) for name in PART_NAMES}
+        return {name: nats for name, nats in sums.items() if name in ("saturation", "weights") or abs(nats) > 5e-3}
+
     def __repr__(self) -> str:
         if not np.isfinite(self.total):
             return f"<Gain over {len(self.lags) - 1} steps of {self.axis}: {self.total} nats>"
         way = "halves" if self.rate < 0 else "doubles"
+        parts = ", ".join(f"{name} {nats:+.2f}" for name, nats in self.parts().items())
         return (
             f"<Gain over {len(self.lags) - 1} steps of {self.axis}: {self.total:+.2f} nats "
-            f"(saturation {self.saturation.sum():+.2f}, weights {self.weights.sum():+.2f}, other {self.other.sum():+.2f}), "
+            f"({parts}), "
             f"{self.rate:+.3f} a step, {way} in {self.half_life:.3g} steps>"
         )
 
@@ -137,11 +146,14 @@ def _step(
 
 def _part(graph: Graph, i: int) -> str:
     """Which part the change at node i belongs to. A sum of products with matrices is one product with the matrices side by
-    side, so its copying of the cotangent counts with them."""
+    side, so its copying of the cotangent counts with them; a product of two signals is a gate, one with a constant is not."""
     if i < 0:
         return "other"
-    if NodeView(graph, i).op == "add" and all(graph.kind(j) == "weights" for j in graph.inputs_of[i]):
+    op, inputs = graph.ops[i], graph.inputs_of[i]
+    if op is not None and op.name == "add" and all(graph.kind(j) == "weights" for j in inputs):
         return "weights"
+    if op is not None and op.name == "mul" and all(graph.roles[j] == "op" for j in inputs):
+        return "gates"
     return PARTS.get(graph.kind(i) or "", "other")
 
 

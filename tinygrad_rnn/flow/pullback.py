@@ -4,7 +4,7 @@ The rules and kernels are those of the ops themselves; only the precision differ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -38,14 +38,28 @@ def pull(
     return frontier
 
 
-def jacobian(graph: Graph, of: int, wrt: int) -> np.ndarray:
-    """d(of)/d(wrt) in float64, shape of.shape + wrt.shape: one pullback for each entry of `of`."""
-    shape = graph.values[of].shape
-    out = np.zeros(shape + graph.values[wrt].shape)
-    for at in np.ndindex(shape):
-        seed = np.zeros(shape)
-        seed[at] = 1
-        found = pull(graph, {of: seed}, [wrt]).get(wrt)
-        if found is not None:
-            out[at] = found
+def jacobian(graph: Graph, of: Sequence[int], wrt: Sequence[int]) -> np.ndarray:
+    """d(of)/d(wrt) in float64, shape of.shape + wrt.shape, several nodes counting as one whose last axes are joined: one
+    pullback for each entry of `of`. Raises ValueError where the nodes to join differ in their other axes."""
+    of_shapes, wrt_shapes = ([graph.values[i].shape for i in nodes] for nodes in (of, wrt))
+    out = np.zeros(_joined(of_shapes) + _joined(wrt_shapes))
+    start = 0
+    for node, shape in zip(of, of_shapes, strict=True):
+        for at in np.ndindex(shape):
+            seed = np.zeros(shape)
+            seed[at] = 1
+            found = pull(graph, {node: seed}, wrt)
+            parts = [found.get(j, np.zeros(s)) for j, s in zip(wrt, wrt_shapes, strict=True)]
+            row = (*at[:-1], start + at[-1]) if at else ()
+            out[row] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        start += shape[-1] if shape else 0
     return out
+
+
+def _joined(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape of arrays joined along their last axis."""
+    if len(shapes) == 1:
+        return shapes[0]
+    if not all(shapes) or len({s[:-1] for s in shapes}) != 1:
+        raise ValueError(f"nodes of shapes {', '.join(map(str, shapes))} do not join along their last axis")
+    return (*shapes[0][:-1], sum(s[-1] for s in shapes))

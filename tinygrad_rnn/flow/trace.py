@@ -35,8 +35,11 @@ class Trace(Graph):
         """Exact d(of)/d(wrt) in float64, of.shape + wrt.shape; nodes or keys: graph.jacobian((0, -1, "h"), (0, 0, "h")). States
         (B, H) give (B, H, B, H), zero between different sequences: j[b, :, b] is the Jacobian of sequence b.
 
+        A list of nodes or keys counts as one state, its entries side by side: graph.jacobian([(0, 9, "h"), (0, 9, "c")], [(0,
+        0, "h"), (0, 0, "c")]) is that of an LSTM, (B, 2 H, B, 2 H).
+
         Zero where `of` does not depend on `wrt`. Costs one pullback for each entry of `of`."""
-        return jacobian_of(self, self.view(of).position, self.view(wrt).position)
+        return jacobian_of(self, *([self.view(k).position for k in (x if isinstance(x, list) else [x])] for x in (of, wrt)))
 
     def gain(self, of: Any = None, axis: Axis | None = None) -> Gain:
         """The signal from `of` (the loss) by lag, and the split of its decay into saturation and weights. See Gain."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..graph import Graph, NodeView
-from .gain import Gain, gain
+from .gain import PART_NAMES, Gain, gain
 from .states import Axis, States, find_states
 from .terms import grad_terms
 
@@ -125,6 +125,7 @@ def _numbers(graph: Graph, states: States, split: Gain) -> dict[str, Any]:
         "half_life": split.half_life,
         "saturation_nats": float(split.saturation.sum()),
         "weights_nats": float(split.weights.sum()),
+        "gates_nats": float(split.gates.sum()),
         "other_nats": float(split.other.sum()),
         "mean_slope": float(slope.mean()),
         "saturated_share": float((slope < SATURATED).mean()),
@@ -136,7 +137,25 @@ def _numbers(graph: Graph, states: States, split: Gain) -> dict[str, Any]:
         "activations": sorted({str(NodeView(graph, i).op) for i in on_path if graph.kind(i) == "activation"}),
         "weights": recurrent,
         "horizon": horizons,
+        "kept": _kept(graph, on_path),
     }
+
+
+# where an op finds what share of a state a gate keeps: the position among its inputs
+_KEEPING = {"lstm_state": 1, "lerp": 2}
+
+
+def _kept(graph: Graph, on_path: list[int]) -> dict[str, float] | None:
+    """Of the gates that keep a state (forget gates of an LSTM, update gates of a GRU): their mean, and the half-life in steps
+    along the path of the state alone, ln 2 / -mean(ln gate). None where there are none."""
+    at = {i: _KEEPING.get(op.name) for i in on_path if (op := graph.ops[i]) is not None}
+    gates = [graph.values[graph.inputs_of[i][slot]].astype(np.float64).ravel() for i, slot in at.items() if slot is not None]
+    if not gates:
+        return None
+    every = np.concatenate(gates)
+    with np.errstate(divide="ignore"):
+        mean_log = float(np.log(every).mean())
+    return {"mean": float(every.mean()), "half_life": log(2) / -mean_log if mean_log else float("inf")}
 
 
 def _slope(graph: Graph, i: int) -> np.ndarray:
@@ -146,7 +165,7 @@ def _slope(graph: Graph, i: int) -> np.ndarray:
 
 def _parts(numbers: dict[str, Any], sign: int) -> list[tuple[str, float]]:
     """The parts that push in the direction of `sign`, largest first, with their share of that push."""
-    names = {"weights_nats": "weights", "saturation_nats": "saturation", "other_nats": "other"}
+    names = {f"{part}_nats": part for part in PART_NAMES}
     pushing = {names[k]: sign * numbers[k] for k in names if sign * numbers[k] > 0}
     whole = sum(pushing.values()) or 1.0
     return sorted(((k, v / whole) for k, v in pushing.items()), key=lambda kv: -kv[1])
@@ -158,8 +177,9 @@ def _cause(kind: Kind, n: dict[str, Any]) -> str:
     if n["silent_share"] == 1:
         return f"{span} nothing is left: the gradient becomes exactly 0{_slopes(n)}"
     parts = f"weights {n['weights_nats']:+.2f}, saturation {n['saturation_nats']:+.2f}"
-    if abs(n["other_nats"]) > 5e-3:
-        parts += f", other {n['other_nats']:+.2f}"
+    for part in ("gates", "other"):
+        if abs(n[f"{part}_nats"]) > 5e-3:
+            parts += f", {part} {n[f'{part}_nats']:+.2f}"
     if kind == "healthy":
         times = f"{_times(n['factor'])} what it was at the last {unit}"
         return f"{span} the gradient is {times} ({n['total_nats']:+.2f} nats; {parts})"
@@ -188,7 +208,13 @@ def _cause(kind: Kind, n: dict[str, Any]) -> str:
     text += f". Of what makes it {'fade' if vanishing else 'grow'}: {', '.join(pushing)}"
     for name, w in n["weights"].items():
         if n["axis"] == "t":
-            text += f". {name} has spectral norm {w['spectral_norm']:.2f} and radius {w['spectral_radius']:.2f}"
+            text += f". {name} has spectral norm {w['spectral_norm']:.2f}"
+            if np.isfinite(w["spectral_radius"]):
+                text += f" and radius {w['spectral_radius']:.2f}"
+    if n["kept"]:
+        text += (
+            f". The gates keep {n['kept']['mean']:.2f} of a state a step, half of it for {n['kept']['half_life']:.2g} {unit}s"
+        )
     text += _slopes(n)
     if vanishing and n["horizon"]:
         name, reach = min(n["horizon"].items(), key=lambda kv: kv[1])
@@ -205,7 +231,9 @@ def _slopes(n: dict[str, Any]) -> str:
 
 
 def _words(part: str, unit: str) -> str:
-    return {"weights": "the weights", "saturation": "saturation", "other": f"the other ops of a {unit}"}[part]
+    return {"weights": "the weights", "saturation": "saturation", "gates": "the gates", "other": f"the other ops of a {unit}"}[
+        part
+    ]
 
 
 def _times(factor: float) -> str:
@@ -227,6 +255,11 @@ def _advice(kind: Kind, n: dict[str, Any]) -> str:
         return (
             'units that are off pass nothing back: init="identity" keeps them on while inputs are positive; smaller negative '
             "biases and a lower learning rate keep them from dying"
+        )
+    if n["kept"] and n["kept"]["half_life"] < n["steps"]:
+        return (
+            f"gates that keep more: a forget bias (nn.init.forget_bias, or nn.init.chrono({n['steps']}) for lags of up to "
+            f"{n['steps']} steps)"
         )
     if parts and parts[0][0] == "saturation":
         if n["saturated_share"] > 0.3:

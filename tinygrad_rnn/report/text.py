@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..experiment import Findings
+from ..flow.gain import PART_NAMES
 
 WIDTH = 80
 LEGEND = (
@@ -76,9 +77,7 @@ def _split(f: Findings) -> str:
     g, steps = f.gain, len(f.gain.lags) - 1
     if g.total == -inf:
         return f"Split: over {steps} steps the gradient is lost entirely."
-    parts = [f"saturation {g.saturation.sum():+.2f}", f"weights {g.weights.sum():+.2f}"]
-    if abs(g.other.sum()) > 5e-3:
-        parts.append(f"other {g.other.sum():+.2f}")
+    parts = [f"{name} {nats:+.2f}" for name, nats in g.parts().items()]
     way = f"{'fades' if g.total < 0 else 'grows'} by {abs(g.total):.2f} nats" if abs(g.total) > 5e-3 else "keeps its size"
     return f"Split: over {steps} steps the gradient {way}: {', '.join(parts)}."
 
@@ -211,7 +210,7 @@ def as_json(f: Findings) -> dict[str, Any]:
         "loss": _number(f.loss),
         "lags": f.gain.lags.tolist(),
         "log_norm_by_lag": _numbers(f.gain.log_norm),
-        "split": {part: _numbers(getattr(f.gain, part)) for part in ("saturation", "weights", "other")},
+        "split": {part: _numbers(getattr(f.gain, part)) for part in PART_NAMES},
         "total_nats": _number(f.gain.total),
         "rate": _number(f.gain.rate),
         "half_life": _number(f.gain.half_life),
