@@ -332,12 +332,18 @@ def test_dropout_draws_afresh_at_every_replay():
 def updates():
     """Calls of the kernels that no op has."""
     w, v, g = (np.linspace(n, n + 1, 5) for n in range(3))
-    optimizers = np.array([0.1, 0.9]), np.array([0.1, 0.9, 0.999, 1e-8])
-    yield native.sgd, (w, None, g, optimizers[0])
-    yield native.sgd, (w, v, g, optimizers[0])
-    yield native.adam, (w, v, v + 1, np.zeros(()), g, optimizers[1])
-    yield native.add_sum_of_squares, (np.zeros(()), g)
+    for settings in np.array([[0.1, 0.9, 0.0, 0.0], [0.1, 0.9, 0.3, 1.0]]):
+        yield native.sgd, (w, None, g, settings)
+        yield native.sgd, (w, v, g, settings)
+    for decay in ((0, 0), (0.3, 0), (0, 0.3)):
+        yield native.adam, (w, v, v + 1, np.zeros(()), g, np.array([0.1, 0.9, 0.999, 1e-8, *decay]))
+    for mean in (None, w / 10):
+        for b in (None, w + 1):
+            yield native.rmsprop, (w, v, mean, b, g, np.array([0.1, 0.9, 1e-8, 0.3, 0.9]))
+    yield native.add_norm, (np.zeros(()), g)
+    yield native.add_norm, (np.zeros(()), g * 1e200)
     yield native.clip_to_norm, (g, np.array(9.0), 0.5)
+    yield native.clip_to_value, (g, 0.5)
     yield native.pack, (np.ones((7, 19)),)
     yield native.linear_activation, (np.ones((4, 7)), np.ones((3, 7)), np.ones(3), "tanh")
     yield native.matmul_add, (np.ones((4, 3)), np.ones((4, 7)), np.ones((7, 3)))

@@ -14,6 +14,7 @@ ROOT = pathlib.Path(tinygrad_rnn.__file__).parent
 ROOMS = [
     {"_native", "_reference"},
     {"backends"},
+    {"states"},
     {"generator"},
     {"ops"},
     {"tape"},
