@@ -175,3 +175,28 @@ def test_reducing_on_plateaus(mode, threshold_mode, rest):
                 theirs.num_bad_epochs,
                 theirs.cooldown_counter,
             )
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (7, 2), (6, 4, 3), (5, 3, 2, 4)])
+def test_bounds_of_initial_values(shape):
+    """The largest of many uniform entries is as near their bound as one likes."""
+    init = tr.nn.init
+    assert init.fans(shape) == torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
+    for ours, theirs in (
+        *((init.xavier_uniform(gain=g), lambda w, g=g: torch.nn.init.xavier_uniform_(w, g)) for g in (1.0, 5 / 3)),
+        *(
+            (init.kaiming_uniform(a, mode, f), lambda w, a=a, mode=mode, f=f: torch.nn.init.kaiming_uniform_(w, a, mode, f))
+            for a in (0, 0.3)
+            for mode in ("fan_in", "fan_out")
+            for f in ("leaky_relu", "relu", "tanh", "linear", "selu")
+        ),
+    ):
+        a = np.abs([ours(np.random.default_rng(seed), shape) for seed in range(200)]).max()
+        b = torch.stack([theirs(torch.empty(shape, dtype=torch.float64)).abs().max() for _ in range(200)]).max().item()
+        assert a == pytest.approx(b, rel=0.01)
+
+
+def test_gains():
+    for name in ("linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"):
+        assert tr.nn.init.calculate_gain(name) == torch.nn.init.calculate_gain(name)
+    assert tr.nn.init.calculate_gain("leaky_relu", 0.3) == torch.nn.init.calculate_gain("leaky_relu", 0.3)
