@@ -187,7 +187,7 @@ def test_a_deep_mlp():
 
 
 @pytest.mark.parametrize("passes", [(), EXACT, ALL])
-@pytest.mark.parametrize("make", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("make", ["sgd", "momentum", "adam", "adamw", "rmsprop", "centered"])
 def test_training_steps_with_clipping(passes, make):
     rng = np.random.default_rng(4)
     data = [(rng.standard_normal((5, 3, 4)), rng.standard_normal((3, 6))) for _ in range(6)]
@@ -198,6 +198,9 @@ def test_training_steps_with_clipping(passes, make):
             "sgd": lambda: tr.optim.SGD(rnn.parameters(), 0.1),
             "momentum": lambda: tr.optim.SGD(rnn.parameters(), 0.1, momentum=0.9),
             "adam": lambda: tr.optim.Adam(rnn.parameters(), 0.01),
+            "adamw": lambda: tr.optim.AdamW(rnn.parameters(), 0.01),
+            "rmsprop": lambda: tr.optim.RMSprop(rnn.parameters(), 0.01, eps=0.1),
+            "centered": lambda: tr.optim.RMSprop(rnn.parameters(), 0.01, eps=0.1, momentum=0.5, centered=True),
         }[make]()
 
         def step(x, y):

@@ -127,11 +127,11 @@ def test_a_norm_whose_square_is_beyond_float64():
         (lambda p: setattr(Adam([p]), "lr", -1), "lr"),
         (lambda p: clip_grad_norm_([p], -1), "max_norm"),
         (lambda p: clip_grad_value_([p], float("nan")), "clip_value"),
-        (lambda p: tr.optim.StepLR(SGD([p], 0.1), 0), "step_size must be a positive integer, got 0"),
+        (lambda p: tr.optim.StepLR(SGD([p], 0.1), 0), r"step_size must lie in 1\.\.inf, got 0"),
         (lambda p: tr.optim.StepLR(SGD([p], 0.1), 1.5), "step_size"),
         (lambda p: tr.optim.ExponentialLR(SGD([p], 0.1), -1), "gamma"),
         (lambda p: tr.optim.CosineAnnealingLR(SGD([p], 0.1), 0), "T_max"),
-        (lambda p: tr.optim.LinearLR(SGD([p], 0.1), 0), "start_factor"),
+        (lambda p: tr.optim.LinearLR(SGD([p], 0.1), 1.5), "start_factor"),
         (lambda p: tr.optim.ReduceLROnPlateau(SGD([p], 0.1), "best"), "mode"),
         (lambda p: tr.optim.ReduceLROnPlateau(SGD([p], 0.1), factor=1.0), "factor"),
     ],
@@ -298,5 +298,10 @@ def test_schedules_save_and_load_their_numbers():
         assert advance(first, metrics[4:]) == advance(second, metrics[4:])
         with pytest.raises(KeyError, match="missing"):
             second.load_state_dict({})
+        for name in ("step_size", "gamma", "T_max", "total_iters", "factor"):
+            if name in state:
+                with pytest.raises(ValueError, match=f"{name} must lie in"):
+                    second.load_state_dict(state | {name: state[name] * 0 - 1})
+        assert repr(second) == repr(first)
         with pytest.raises(TypeError, match="last_epoch"):
             second.load_state_dict(state | {"last_epoch": np.array(1.0)})

@@ -35,7 +35,7 @@ class CheckpointError(ValueError):
 
 
 def _parts(thing: Any, prefix: str = "") -> Iterator[tuple[str, dict[str, np.ndarray], Callable[[dict], Any]]]:
-    """(prefix of the names, arrays by name, what writes such arrays into it) of everything in `thing`."""
+    """(prefix of the names, copies of arrays by name, what writes such arrays into it) of everything in `thing`."""
     if hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict"):
         yield prefix and f"{prefix}.", thing.state_dict(), thing.load_state_dict
     elif isinstance(thing, Mapping):
@@ -51,7 +51,7 @@ def _parts(thing: Any, prefix: str = "") -> Iterator[tuple[str, dict[str, np.nda
                 raise TypeError(f"{prefix} is a {type(thing).__name__}, which cannot be written into: give an array")
             np.copyto(array, state[""])
 
-        yield prefix, {"": array}, write
+        yield prefix, {"": array.copy()}, write
     else:
         raise TypeError(
             "expected a module, an optimizer, a schedule, a generator, or a mapping of names to those and to arrays, got "
@@ -103,8 +103,7 @@ def load_into(path: str | os.PathLike[str], state: Any) -> None:
     mapping of names to those, to arrays and to tensors.
 
     Raises CheckpointError unless the file has exactly their names, shapes and dtypes; then nothing is written at all."""
-    parts = [(prefix, {n: x.copy() for n, x in own.items()}, write) for prefix, own, write in _parts(state)]
-    given = load(path)
+    parts, given = list(_parts(state)), load(path)
     written = []
     try:
         fitted(os.fspath(path), _named(parts), given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -12,9 +13,16 @@ from ..states import fitted
 from .optimizers import Optimizer
 
 
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+def _whole(name: str, value: Any) -> int:
+    if int(value) != value:
+        raise ValueError(f"{name} must be an integer, got {value}")
+    return int(value)
+
+
+def _within(low: float, high: float, **values: float) -> None:
+    for name, value in values.items():
+        if not low <= value <= high:
+            raise ValueError(f"{name} must lie in {low}..{high}, got {value}")
 
 
 class _Scheduled:
@@ -25,15 +33,21 @@ class _Scheduled:
     optimizer: Optimizer
     last_epoch: int
 
+    def _check(self) -> None:
+        """Raise ValueError for numbers that make no sense."""
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """The numbers of this schedule by name, int64 () or float64 (). The optimizer's `lr` is in its own."""
         return {name: np.array(getattr(self, name)) for name in self._numbers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the numbers that `state_dict` gave. Raises KeyError on other names, ValueError on a wrong shape, TypeError on a
-        wrong dtype; nothing is taken unless everything fits."""
+        """Take the numbers that `state_dict` gave. Raises KeyError on other names, ValueError on a wrong shape or a number that
+        makes no sense, TypeError on a wrong dtype; nothing is taken unless everything fits."""
+        loaded = copy.copy(self)
         for name, x in fitted(f"load_state_dict of {type(self).__name__}", self.state_dict(), state).items():
-            setattr(self, name, x.item())
+            setattr(loaded, name, x.item())
+        loaded._check()
+        vars(self).update(vars(loaded))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{n}={getattr(self, n)}' for n in self._numbers)})"
@@ -49,6 +63,7 @@ class Schedule(_Scheduled):
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer, self.base_lr, self.last_epoch = optimizer, optimizer.lr, 0
+        self._check()
         optimizer.lr = self.lr_at(0)
 
     def lr_at(self, epoch: int) -> float:
@@ -67,10 +82,12 @@ class StepLR(Schedule):
     _numbers = ("base_lr", "last_epoch", "step_size", "gamma")
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        _check(int(step_size) == step_size >= 1, f"step_size must be a positive integer, got {step_size}")
-        _check(gamma >= 0, f"gamma must be at least 0, got {gamma}")
-        self.step_size, self.gamma = int(step_size), float(gamma)
+        self.step_size, self.gamma = _whole("step_size", step_size), float(gamma)
         super().__init__(optimizer)
+
+    def _check(self) -> None:
+        _within(1, math.inf, step_size=self.step_size)
+        _within(0, math.inf, gamma=self.gamma)
 
     def lr_at(self, epoch: int) -> float:
         return self.base_lr * self.gamma ** (epoch // self.step_size)
@@ -82,9 +99,11 @@ class ExponentialLR(Schedule):
     _numbers = ("base_lr", "last_epoch", "gamma")
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
-        _check(gamma >= 0, f"gamma must be at least 0, got {gamma}")
         self.gamma = float(gamma)
         super().__init__(optimizer)
+
+    def _check(self) -> None:
+        _within(0, math.inf, gamma=self.gamma)
 
     def lr_at(self, epoch: int) -> float:
         return self.base_lr * self.gamma**epoch
@@ -97,28 +116,33 @@ class CosineAnnealingLR(Schedule):
     _numbers = ("base_lr", "last_epoch", "T_max", "eta_min")
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
-        _check(int(T_max) == T_max >= 1, f"T_max must be a positive integer, got {T_max}")
-        _check(eta_min >= 0, f"eta_min must be at least 0, got {eta_min}")
-        self.T_max, self.eta_min = int(T_max), float(eta_min)
+        self.T_max, self.eta_min = _whole("T_max", T_max), float(eta_min)
         super().__init__(optimizer)
+
+    def _check(self) -> None:
+        _within(1, math.inf, T_max=self.T_max)
+        _within(0, math.inf, eta_min=self.eta_min)
 
     def lr_at(self, epoch: int) -> float:
         return self.eta_min + (self.base_lr - self.eta_min) * (1 + math.cos(math.pi * epoch / self.T_max)) / 2
 
 
 class LinearLR(Schedule):
-    """base_lr times a factor that goes from start_factor to end_factor in total_iters steps and stays there: a warm-up."""
+    """base_lr times a factor that goes from start_factor to end_factor in total_iters steps and stays there: a warm-up.
+    Both lie in 0..1; start_factor may be 0, which PyTorch's cannot."""
 
     _numbers = ("base_lr", "last_epoch", "start_factor", "end_factor", "total_iters")
 
     def __init__(
         self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
     ) -> None:
-        _check(0 < start_factor <= 1, f"start_factor must lie in (0, 1], got {start_factor}")
-        _check(0 <= end_factor <= 1, f"end_factor must lie in [0, 1], got {end_factor}")
-        _check(int(total_iters) == total_iters >= 1, f"total_iters must be a positive integer, got {total_iters}")
-        self.start_factor, self.end_factor, self.total_iters = float(start_factor), float(end_factor), int(total_iters)
+        self.start_factor, self.end_factor = float(start_factor), float(end_factor)
+        self.total_iters = _whole("total_iters", total_iters)
         super().__init__(optimizer)
+
+    def _check(self) -> None:
+        _within(0, 1, start_factor=self.start_factor, end_factor=self.end_factor)
+        _within(1, math.inf, total_iters=self.total_iters)
 
     def lr_at(self, epoch: int) -> float:
         done = min(epoch, self.total_iters) / self.total_iters
@@ -150,17 +174,21 @@ class ReduceLROnPlateau(_Scheduled):
         min_lr: float = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        _check(mode in ("min", "max"), f"unknown mode {mode!r}; expected min or max")
-        _check(threshold_mode in ("rel", "abs"), f"unknown threshold_mode {threshold_mode!r}; expected rel or abs")
-        _check(0 <= factor < 1, f"factor must lie in [0, 1), got {factor}")
-        _check(int(patience) == patience >= 0, f"patience must be an integer of at least 0, got {patience}")
-        _check(int(cooldown) == cooldown >= 0, f"cooldown must be an integer of at least 0, got {cooldown}")
-        _check(min_lr >= 0, f"min_lr must be at least 0, got {min_lr}")
+        if mode not in ("min", "max"):
+            raise ValueError(f"unknown mode {mode!r}; expected min or max")
+        if threshold_mode not in ("rel", "abs"):
+            raise ValueError(f"unknown threshold_mode {threshold_mode!r}; expected rel or abs")
         self.optimizer, self.mode, self.threshold_mode = optimizer, mode, threshold_mode
         self.factor, self.threshold, self.min_lr, self.eps = float(factor), float(threshold), float(min_lr), float(eps)
-        self.patience, self.cooldown = int(patience), int(cooldown)
+        self.patience, self.cooldown = _whole("patience", patience), _whole("cooldown", cooldown)
         self.best = math.inf if mode == "min" else -math.inf
         self.last_epoch = self.num_bad_epochs = self.cooldown_counter = 0
+        self._check()
+
+    def _check(self) -> None:
+        if not 0 <= self.factor < 1:
+            raise ValueError(f"factor must lie in [0, 1), got {self.factor}")
+        _within(0, math.inf, patience=self.patience, cooldown=self.cooldown, min_lr=self.min_lr)
 
     def _better(self, metric: float) -> bool:
         sign = 1 if self.mode == "max" else -1
