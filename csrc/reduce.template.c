@@ -94,17 +94,35 @@ TGR_KERNEL(max)
     return TGR_OK;
 }
 
-/* total() += sum of x(n)^2, in place; total is double whatever the type of x, so that the norm of a large gradient does not
- * overflow; p = {total, x} */
-TGR_KERNEL(add_sum_of_squares)
+/* sum of (scale x(n))^2, in double whatever the type of x */
+static double FN(sum_of_squares)(const real *restrict x, ptrdiff_t n, double scale)
 {
     double sum[8] = {0};
-    const real *restrict x = p[1];
     ptrdiff_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int u = 0; u < 8; u++) sum[u] += (scale * (double)x[i + u]) * (scale * (double)x[i + u]);
+    for (; i < n; i++) sum[0] += (scale * (double)x[i]) * (scale * (double)x[i]);
+    return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+}
+
+/* norm() = sqrt(norm^2 + sum of x(n)^2), in place; norm is double whatever the type of x. Squares that leave the range of a double are
+ * those of x times a power of two, so that only a norm that is itself beyond it overflows. p = {norm, x} */
+TGR_KERNEL(add_norm)
+{
+    const real *restrict x = p[1];
+    double *norm = p[0], total = FN(sum_of_squares)(x, n[0], 1), own = sqrt(total);
     (void)c;
-    for (; i + 8 <= n[0]; i += 8)
-        for (int u = 0; u < 8; u++) sum[u] += (double)x[i + u] * (double)x[i + u];
-    for (; i < n[0]; i++) sum[0] += (double)x[i] * (double)x[i];
-    *(double *)p[0] += ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+    if (!(total > 0x1p-900 && total < (double)INFINITY) && total == total) {
+        int exponent;
+        double top = 0;
+        for (ptrdiff_t i = 0; i < n[0]; i++) top = fabs((double)x[i]) > top ? fabs((double)x[i]) : top;
+        own = top;
+        if (top > 0 && top < (double)INFINITY) {
+            frexp(top, &exponent);
+            exponent = exponent < -1000 ? -1000 : exponent; /* the scale stays finite */
+            own = ldexp(sqrt(FN(sum_of_squares)(x, n[0], ldexp(1, -exponent))), exponent);
+        }
+    }
+    *norm = own != own || *norm != *norm ? (double)NAN : hypot(*norm, own); /* hypot(inf, NaN) is inf */
     return TGR_OK;
 }

@@ -240,7 +240,7 @@ def test_a_deep_mlp():
 
 
 @pytest.mark.parametrize("passes", [(), EXACT, ALL])
-@pytest.mark.parametrize("make", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("make", ["sgd", "momentum", "adam", "adamw", "rmsprop", "centered"])
 def test_training_steps_with_clipping(passes, make):
     rng = np.random.default_rng(4)
     data = [(rng.standard_normal((5, 3, 4)), rng.standard_normal((3, 6))) for _ in range(6)]
@@ -251,6 +251,9 @@ def test_training_steps_with_clipping(passes, make):
             "sgd": lambda: tr.optim.SGD(rnn.parameters(), 0.1),
             "momentum": lambda: tr.optim.SGD(rnn.parameters(), 0.1, momentum=0.9),
             "adam": lambda: tr.optim.Adam(rnn.parameters(), 0.01),
+            "adamw": lambda: tr.optim.AdamW(rnn.parameters(), 0.01),
+            "rmsprop": lambda: tr.optim.RMSprop(rnn.parameters(), 0.01, eps=0.1),
+            "centered": lambda: tr.optim.RMSprop(rnn.parameters(), 0.01, eps=0.1, momentum=0.5, centered=True),
         }[make]()
 
         def step(x, y):
@@ -385,12 +388,18 @@ def test_dropout_draws_afresh_at_every_replay():
 def updates():
     """Calls of the kernels that no op has."""
     w, v, g = (np.linspace(n, n + 1, 5) for n in range(3))
-    optimizers = np.array([0.1, 0.9]), np.array([0.1, 0.9, 0.999, 1e-8])
-    yield native.sgd, (w, None, g, optimizers[0])
-    yield native.sgd, (w, v, g, optimizers[0])
-    yield native.adam, (w, v, v + 1, np.zeros(()), g, optimizers[1])
-    yield native.add_sum_of_squares, (np.zeros(()), g)
+    for settings in np.array([[0.1, 0.9, 0.0, 0.0], [0.1, 0.9, 0.3, 1.0]]):
+        yield native.sgd, (w, None, g, settings)
+        yield native.sgd, (w, v, g, settings)
+    for decay in ((0, 0), (0.3, 0), (0, 0.3)):
+        yield native.adam, (w, v, v + 1, np.zeros(()), g, np.array([0.1, 0.9, 0.999, 1e-8, *decay]))
+    for mean in (None, w / 10):
+        for b in (None, w + 1):
+            yield native.rmsprop, (w, v, mean, b, g, np.array([0.1, 0.9, 1e-8, 0.3, 0.9]))
+    yield native.add_norm, (np.zeros(()), g)
+    yield native.add_norm, (np.zeros(()), g * 1e200)
     yield native.clip_to_norm, (g, np.array(9.0), 0.5)
+    yield native.clip_to_value, (g, 0.5)
     yield native.pack, (np.ones((7, 19)),)
     yield native.linear_activation, (np.ones((4, 7)), np.ones((3, 7)), np.ones(3), "tanh")
     yield native.matmul_add, (np.ones((4, 3)), np.ones((4, 7)), np.ones((7, 3)))

@@ -35,6 +35,12 @@ def test_a_saved_state_draws_the_same_again():
     first = draw(generator)
     generator.state[:] = saved
     np.testing.assert_array_equal(draw(generator), first)
+    other = tr.Generator(2)
+    other.load_state_dict({"state": saved})
+    np.testing.assert_array_equal(draw(other), first)
+    with pytest.raises(TypeError, match="state is uint64, the given array int64"):
+        other.load_state_dict({"state": saved.astype(np.int64)})
+    assert generator.state_dict()["state"].tolist() == [1, 50]
     with pytest.raises(AttributeError):  # its address is what a replay knows
         generator.state = saved
 

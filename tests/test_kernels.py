@@ -449,10 +449,13 @@ def test_in_place_kernels_stay_in_bounds(n, dtype, isa):
     g = np.ones(n, dtype)
     for call in (
         lambda w: native.accumulate(w, g),
-        lambda w: native.clip_to_norm(w, np.array(400.0), 0.5),
-        lambda w: native.sgd(w, None, g, np.array([0.1, 0.0])),
-        lambda w: native.sgd(w, np.zeros(n, dtype), g, np.array([0.1, 0.9])),
-        lambda w: native.adam(w, np.zeros(n, dtype), np.zeros(n, dtype), np.zeros(()), g, np.array([0.1, 0.9, 0.999, 1e-8])),
+        lambda w: native.clip_to_norm(w, np.array(20.0), 0.5),
+        lambda w: native.clip_to_value(w, 0.5),
+        lambda w: native.sgd(w, None, g, np.array([0.1, 0, 0, 0])),
+        lambda w: native.sgd(w, np.zeros(n, dtype), g, np.array([0.1, 0.9, 0.1, 1])),
+        lambda w: native.adam(w, *np.zeros((2, n), dtype), np.zeros(()), g, np.array([0.1, 0.9, 0.999, 1e-8, 0.1, 0.1])),
+        lambda w: native.rmsprop(w, np.zeros(n, dtype), None, None, g, np.array([0.1, 0.9, 1e-8, 0, 0])),
+        lambda w: native.rmsprop(w, *np.zeros((3, n), dtype), g, np.array([0.1, 0.9, 1e-8, 0.1, 0.9])),
     ):
         w, intact = guarded((n,), dtype)
         w[...] = np.arange(1, n + 1) % 7
@@ -474,16 +477,34 @@ def test_in_place_kernels_stay_in_bounds(n, dtype, isa):
 def test_updates_agree_with_the_reference(dtype, isa):
     rng = np.random.default_rng(4)
     for n in LENGTHS:
-        w, m, v, g = (rng.uniform(0.1, 1, n).astype(dtype) for _ in range(4))
+        w, m, v, b, g = (rng.uniform(0.1, 1, n).astype(dtype) for _ in range(5))
+        v += 1  # the mean of squares is not below the square of the mean, m
         for f, args in (
-            ("sgd", lambda: (w.copy(), None, g, np.array([0.1, 0.0]))),
-            ("sgd", lambda: (w.copy(), m.copy(), g, np.array([0.1, 0.9]))),
-            ("adam", lambda: (w.copy(), m.copy(), v.copy(), np.array(6.0), g, np.array([0.1, 0.9, 0.999, 1e-8]))),
-            ("clip_to_norm", lambda: (g.copy(), np.array(9.0), 2.5)),
-            ("clip_to_norm", lambda: (g.copy(), np.array(4.0), 2.5)),
-            ("clip_to_norm", lambda: (g.copy(), np.array(np.inf), 2.5)),
-            ("clip_to_norm", lambda: (g.copy(), np.array(np.nan), 2.5)),
-            ("add_sum_of_squares", lambda: (np.array(0.5), g)),
+            *(("sgd", lambda s=s: (w.copy(), None, g, np.array(s))) for s in ([0.1, 0, 0, 0], [0.1, 0, 0.3, 0])),
+            *(("sgd", lambda s=s: (w.copy(), m.copy(), g, np.array([0.1, 0.9, *s]))) for s in ([0, 0], [0.3, 0], [0.3, 1])),
+            *(
+                ("adam", lambda s=s: (w.copy(), m.copy(), v.copy(), np.array(6.0), g, np.array([0.1, 0.9, 0.999, 1e-8, *s])))
+                for s in ([0, 0], [0.3, 0], [0, 0.3])
+            ),
+            *(
+                (
+                    "rmsprop",
+                    lambda x=x, y=y, s=s: (
+                        w.copy(),
+                        v.copy(),
+                        *(z if z is None else z.copy() for z in (x, y)),
+                        g,
+                        np.array([0.1, 0.9, 1e-8, *s]),
+                    ),
+                )
+                for x in (None, m)
+                for y in (None, b)
+                for s in ([0, 0.9], [0.3, 0.9])
+            ),
+            *(("clip_to_norm", lambda norm=norm: (g.copy(), np.array(norm), 2.5)) for norm in (3.0, 2.0, INF, NAN)),
+            ("clip_to_value", lambda: (g - dtype(0.5), 0.25)),
+            ("clip_to_value", lambda: (np.where(g > 0.5, dtype(NAN), g * dtype(INF)), 0.25)),
+            *(("add_norm", lambda norm=norm: (np.array(norm), g)) for norm in (0.0, 0.5, INF, NAN)),
         ):
             ours, theirs = args(), args()
             getattr(native, f)(*ours)
@@ -493,9 +514,23 @@ def test_updates_agree_with_the_reference(dtype, isa):
                     np.testing.assert_allclose(x, y, rtol=8 * np.finfo(dtype).eps, atol=8 * np.finfo(dtype).eps)
 
 
-def test_sum_of_squares_does_not_overflow():
-    total = native.add_sum_of_squares(np.array(1e60), np.full(3, 1e30, np.float32))
-    assert total == pytest.approx(4e60, rel=1e-6)
+@pytest.mark.parametrize("backend", [native, reference], ids=["native", "reference"])
+def test_norms_leave_no_range(backend):
+    norm = lambda x, before=0.0: float(backend.add_norm(np.array(before), x))  # noqa: E731
+    assert norm(np.full(3, 1e30, np.float32), 1e30) == pytest.approx(2e30, rel=1e-6)
+    for size in (1e-320, 1e-300, 1e-160, 1e-140, 1.0, 1e150, 1e154, 1e200, 5e307):
+        rtol = 1e-3 if size == 1e-320 else 1e-15
+        np.testing.assert_allclose(norm(np.full(9, size), 0.0), 3 * size, rtol=rtol)
+        np.testing.assert_allclose(norm(np.array([3 * size, 0.0, 1e-3 * size]), 0.0), 3 * size, rtol=1e-3)
+        np.testing.assert_allclose(norm(np.array([3 * size / 2]), 2 * size), 2.5 * size, rtol=rtol)
+    tiny = np.finfo(np.float64).smallest_subnormal
+    assert norm(np.array([tiny])) == norm(np.array([0.0]), tiny) == tiny
+    assert norm(np.full(4, 1.7e308)) == INF  # it truly is beyond
+    assert norm(np.zeros(0)) == norm(np.zeros(3)) == 0
+    for dtype in DTYPES:
+        assert norm(np.array([1, -INF], dtype)) == norm(np.ones(1, dtype), INF) == INF
+        for values, before in (([1, NAN], 0.0), ([INF, NAN], 0.0), ([INF], NAN), ([1], NAN), ([NAN], INF)):
+            assert np.isnan(norm(np.array(values, dtype), before))
 
 
 # ---- random numbers
@@ -814,6 +849,12 @@ def test_the_gil_is_released_while_a_large_kernel_runs():
     assert after > before
 
 
+def read_only(x):
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
 def test_wrong_arguments_never_reach_c():
     f, d, i = np.ones((2, 3), np.float32), np.ones((2, 3)), np.ones((2, 3), np.int64)
     for call, error in (
@@ -829,13 +870,24 @@ def test_wrong_arguments_never_reach_c():
         (lambda: native.take_add(f, np.array([0]), f), ValueError),
         (lambda: native.nll(d, np.array([0, 3])), IndexError),
         (lambda: native.nll(d, np.array([0])), ValueError),
-        (lambda: native.sgd(d, None, d[:1], np.zeros(2)), ValueError),
-        (lambda: native.sgd(d, None, d, np.zeros(1)), ValueError),
-        (lambda: native.adam(d, d.copy(), d[:, ::2], np.zeros(()), d, np.zeros(4)), ValueError),
-        (lambda: native.adam(d, d.copy(), d.copy(), np.zeros((), np.float32), d, np.zeros(4)), ValueError),
+        (lambda: native.sgd(d, None, d[:1], np.zeros(4)), ValueError),
+        (lambda: native.sgd(d, None, d, np.zeros(2)), ValueError),
+        (lambda: native.sgd(d, 3, d, np.zeros(4)), TypeError),
+        (lambda: native.sgd(f, None, d, np.zeros(4)), ValueError),
+        (lambda: native.sgd(read_only(d), None, d, np.zeros(4)), ValueError),
+        (lambda: native.sgd(d, read_only(d), d, np.zeros(4)), ValueError),
+        (lambda: native.adam(d, d.copy(), d[:, ::2], np.zeros(()), d, np.zeros(6)), ValueError),
+        (lambda: native.adam(d, d.copy(), d.copy(), np.zeros((), np.float32), d, np.zeros(6)), ValueError),
+        (lambda: native.rmsprop(d, d.copy(), d[:1], None, d, np.zeros(5)), ValueError),
+        (lambda: native.rmsprop(d, d.copy(), None, [1.0], d, np.zeros(5)), TypeError),
+        (lambda: native.rmsprop(d, None, None, None, d, np.zeros(5)), TypeError),
+        (lambda: native.rmsprop(d, d.copy(), None, None, d, np.zeros(4)), ValueError),
+        (lambda: native.clip_to_value(d.T, 1.0), ValueError),
+        (lambda: native.clip_to_value(i, 1.0), TypeError),
+        (lambda: native.clip_to_value(read_only(d), 1.0), ValueError),
         (lambda: native.clip_to_norm(d.T, np.zeros(()), 2.0), ValueError),
         (lambda: native.clip_to_norm(d, np.zeros(1), 2.0), ValueError),
-        (lambda: native.add_sum_of_squares(np.zeros((), np.float32), d), ValueError),
+        (lambda: native.add_norm(np.zeros((), np.float32), d), ValueError),
         (lambda: native.accumulate(np.broadcast_to(d, (2, 2, 3)), np.ones((2, 2, 3))), ValueError),
         (lambda: native.sum_to(d, (3, 3)), ValueError),
         (lambda: native.relu_vjp(d, d[:1]), ValueError),

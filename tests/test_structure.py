@@ -14,6 +14,7 @@ ROOT = pathlib.Path(tinygrad_rnn.__file__).parent
 ROOMS = [
     {"_native", "_reference"},
     {"backends"},
+    {"states"},
     {"generator"},
     {"ops"},
     {"tape"},
@@ -21,6 +22,7 @@ ROOMS = [
     {"functions"},
     {"nn"},
     {"optim"},
+    {"checkpoint"},
     {"graph"},
     {"compare"},
     {"flow"},
@@ -41,7 +43,7 @@ FORBIDDEN = {
     ("nn", "backends"),
     ("functions", "backends"),
 }
-OPTIONAL = {"matplotlib", "tqdm"}  # imported inside functions only
+OPTIONAL = {"matplotlib", "tqdm", "safetensors"}  # imported inside functions only
 
 
 def modules():
@@ -106,7 +108,7 @@ def test_numpy_alone_is_needed():
 
 
 def test_importing_the_package_is_light():
-    code = "import sys, tinygrad_rnn; print(sorted({m.split('.')[0] for m in sys.modules} & {'matplotlib', 'torch', 'tqdm', 'hypothesis'}))"
+    code = "import sys, tinygrad_rnn; print(sorted({m.split('.')[0] for m in sys.modules} & {'matplotlib', 'torch', 'tqdm', 'hypothesis', 'safetensors'}))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 

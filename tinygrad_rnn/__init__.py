@@ -11,6 +11,7 @@ step = tr.compile(train_step) # from the third call on one call of C, with every
 
 from . import functions, nn, ops, optim, testing
 from .backends import build_info, get_num_threads, set_num_threads
+from .checkpoint import CheckpointError, load, load_into, load_metadata, save
 from .compare import SameGraph, same_graph
 from .compiler import CaptureError, Compiled, Program, compile
 from .flow import Gain, GradTerms, Trace, Verdict, trace
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Address",
     "CaptureError",
+    "CheckpointError",
     "Compiled",
     "Gain",
     "Generator",
@@ -45,11 +47,15 @@ __all__ = [
     "compile",
     "functions",
     "get_num_threads",
+    "load",
+    "load_into",
+    "load_metadata",
     "nn",
     "no_grad",
     "ops",
     "optim",
     "same_graph",
+    "save",
     "scope",
     "set_num_threads",
     "testing",

@@ -47,7 +47,7 @@ cdef extern from "tgr.h":
     int TGR_K_add, TGR_K_sub, TGR_K_mul, TGR_K_div, TGR_K_pow, TGR_K_pow_dbase, TGR_K_pow_dexponent, TGR_K_equal
     int TGR_K_copy, TGR_K_accumulate, TGR_K_fill, TGR_K_matmul, TGR_K_sum, TGR_K_max, TGR_K_logsumexp
     int TGR_K_softmax, TGR_K_log_softmax, TGR_K_nll, TGR_K_cross_entropy_vjp, TGR_K_take, TGR_K_take_add
-    int TGR_K_add_sum_of_squares, TGR_K_clip_to_norm, TGR_K_sgd, TGR_K_adam, TGR_K_keep_mask
+    int TGR_K_add_norm, TGR_K_clip_to_norm, TGR_K_clip_to_value, TGR_K_sgd, TGR_K_adam, TGR_K_rmsprop, TGR_K_keep_mask
     int TGR_K_pack, TGR_K_rnn_cell, TGR_K_rnn_cell_vjp, TGR_K_multiply_adds
     int TGR_K_lstm_gates, TGR_K_lstm_state, TGR_K_lstm_state_vjp, TGR_K_addcmul, TGR_K_addcmul_vjp, TGR_K_lerp, TGR_K_lerp_vjp
     int TGR_K_select_steps, TGR_K_mask_steps
@@ -1286,15 +1286,15 @@ def sum_to(cnp.ndarray g not None, tuple shape):
     return reduce(TGR_K_sum, g, tuple(axes), True, "sum_to").reshape(shape)
 
 
-def add_sum_of_squares(cnp.ndarray total not None, cnp.ndarray x_ not None):
-    """total += the sum of x ** 2, in place; total is float64 (), x float32 or float64; returns total."""
-    cdef cnp.ndarray x = contiguous(x_, TGR_K_add_sum_of_squares)
+def add_norm(cnp.ndarray norm not None, cnp.ndarray x_ not None):
+    """norm = sqrt(norm ** 2 + the sum of x ** 2), in place; norm is float64 (), x float32 or float64; returns norm."""
+    cdef cnp.ndarray x = contiguous(x_, TGR_K_add_norm)
     cdef void *p[2]
     cdef ptrdiff_t n = cnp.PyArray_SIZE(x)
-    check_doubles("add_sum_of_squares", "the total", total, 0, 1, True)
-    p[0], p[1] = cnp.PyArray_DATA(total), cnp.PyArray_DATA(x)
-    run(TGR_K_add_sum_of_squares, dtype_of(x, TGR_K_add_sum_of_squares), p, &n, NULL, n)
-    return total
+    check_doubles("add_norm", "the norm", norm, 0, 1, True)
+    p[0], p[1] = cnp.PyArray_DATA(norm), cnp.PyArray_DATA(x)
+    run(TGR_K_add_norm, dtype_of(x, TGR_K_add_norm), p, &n, NULL, n)
+    return norm
 
 
 cdef int check_doubles(str name, str what, cnp.ndarray x, int ndim, ptrdiff_t size, bint written) except -1:
@@ -1391,35 +1391,47 @@ def keep_mask(shape, dtype, cnp.ndarray state not None, double p):
 
 # ---- updates, in place ---------------------------------------------------------------------------------------------
 
-cdef int check_update(str name, cnp.ndarray w, list others) except -1:
+cdef int check_update(str name, cnp.ndarray w, list states, g) except -1:
+    """w and those of `states` that are not None are written in place; g, where given, is read."""
     cdef cnp.ndarray other
-    for other in [w] + others:
+    for x in [w, *states, g]:
+        if x is None:
+            continue
+        other = x
         if not cnp.PyArray_SAMESHAPE(w, other) or cnp.PyArray_TYPE(w) != cnp.PyArray_TYPE(other):
             raise ValueError(f"{name}: parameter {w.dtype} {shape_of(w)} and {other.dtype} {shape_of(other)} differ")
-        if not is_plain(other) or (other is not others[len(others) - 1] and not cnp.PyArray_ISWRITEABLE(other)):
+        if not is_plain(other) or (other is not g and not cnp.PyArray_ISWRITEABLE(other)):
             raise ValueError(f"{name}: parameter and state must be contiguous and writeable")
     return 0
 
 
-def clip_to_norm(cnp.ndarray x not None, cnp.ndarray total not None, double max_norm):
-    """x *= max_norm / (sqrt(total) + 1e-6) in place, where that is below 1 and total, float64 (), finite; x contiguous; returns x."""
+def clip_to_norm(cnp.ndarray x not None, cnp.ndarray norm not None, double max_norm):
+    """x *= max_norm / (norm + 1e-6) in place, unless that is 1 or more; norm is float64 (), x contiguous; returns x."""
     cdef void *p[2]
     cdef ptrdiff_t n = cnp.PyArray_SIZE(x)
-    check_update("clip_to_norm", x, [x])
-    if not cnp.PyArray_ISWRITEABLE(x):
-        raise ValueError("clip_to_norm: the array is read-only")
-    check_doubles("clip_to_norm", "the total", total, 0, 1, False)
-    p[0], p[1] = cnp.PyArray_DATA(x), cnp.PyArray_DATA(total)
+    check_update("clip_to_norm", x, [], None)
+    check_doubles("clip_to_norm", "the norm", norm, 0, 1, False)
+    p[0], p[1] = cnp.PyArray_DATA(x), cnp.PyArray_DATA(norm)
     run(TGR_K_clip_to_norm, dtype_of(x, TGR_K_clip_to_norm), p, &n, &max_norm, n)
     return x
 
 
+def clip_to_value(cnp.ndarray x not None, double limit):
+    """Every element of x into -limit..limit, in place; x contiguous; returns x."""
+    cdef void *p[1]
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(x)
+    check_update("clip_to_value", x, [], None)
+    p[0] = cnp.PyArray_DATA(x)
+    run(TGR_K_clip_to_value, dtype_of(x, TGR_K_clip_to_value), p, &n, &limit, n)
+    return x
+
+
 def sgd(cnp.ndarray w not None, velocity, cnp.ndarray g_ not None, cnp.ndarray settings not None):
-    """velocity = momentum velocity + g; w -= rate velocity, in place; velocity None means plain w -= rate g. settings is float64
-    (2,): rate and momentum."""
+    """d = g + decay w; velocity = momentum velocity + d; w -= rate velocity, or rate (d + momentum velocity) with nesterov, in place;
+    velocity None means plain w -= rate d. settings is float64 (4,): rate, momentum, decay, and 1 for nesterov."""
     cdef cnp.ndarray g = contiguous(g_, TGR_K_sgd)
-    check_update("sgd", w, [g] if velocity is None else [velocity, g])
-    check_doubles("sgd", "settings", settings, 1, 2, False)
+    check_update("sgd", w, [velocity], g)
+    check_doubles("sgd", "settings", settings, 1, 4, False)
     cdef void *p[4]
     cdef ptrdiff_t n = cnp.PyArray_SIZE(w)
     p[0], p[2], p[3] = cnp.PyArray_DATA(w), cnp.PyArray_DATA(g), cnp.PyArray_DATA(settings)
@@ -1430,15 +1442,32 @@ def sgd(cnp.ndarray w not None, velocity, cnp.ndarray g_ not None, cnp.ndarray s
 
 def adam(cnp.ndarray w not None, cnp.ndarray m not None, cnp.ndarray v not None, cnp.ndarray t not None, cnp.ndarray g_ not None,
          cnp.ndarray settings not None):
-    """One Adam update in place: t += 1; m, v are moving averages of g and g ** 2; w -= rate m' / (sqrt(v') + eps), m' and v' being
-    m / (1 - b1 ** t) and v / (1 - b2 ** t). t is float64 (), settings float64 (4,): rate, b1, b2, eps."""
+    """One update of Adam in place: t += 1; w *= 1 - rate decay; d = g + l2 w; m, v are moving averages of d and d ** 2;
+    w -= rate m' / (sqrt(v') + eps), m' and v' being m / (1 - b1 ** t) and v / (1 - b2 ** t). t is float64 (), settings float64 (6,):
+    rate, b1, b2, eps, l2, decay."""
     cdef cnp.ndarray g = contiguous(g_, TGR_K_adam)
-    check_update("adam", w, [m, v, g])
+    check_update("adam", w, [m, v], g)
     check_doubles("adam", "the count of steps", t, 0, 1, True)
-    check_doubles("adam", "settings", settings, 1, 4, False)
+    check_doubles("adam", "settings", settings, 1, 6, False)
     cdef void *p[6]
     cdef ptrdiff_t n = cnp.PyArray_SIZE(w)
     p[0], p[1], p[2] = cnp.PyArray_DATA(w), cnp.PyArray_DATA(m), cnp.PyArray_DATA(v)
     p[3], p[4], p[5] = cnp.PyArray_DATA(t), cnp.PyArray_DATA(g), cnp.PyArray_DATA(settings)
     run(TGR_K_adam, dtype_of(w, TGR_K_adam), p, &n, NULL, n)
+    return w
+
+
+def rmsprop(cnp.ndarray w not None, cnp.ndarray v not None, mean, b, cnp.ndarray g_ not None, cnp.ndarray settings not None):
+    """One update of RMSprop in place: d = g + decay w; v and mean are moving averages of d ** 2 and d; u = d / (sqrt(v - mean ** 2)
+    + eps); b = momentum b + u; w -= rate b. mean None counts as 0, b None as u. settings is float64 (5,): rate, alpha, eps, decay,
+    momentum."""
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_rmsprop)
+    check_update("rmsprop", w, [v, mean, b], g)
+    check_doubles("rmsprop", "settings", settings, 1, 5, False)
+    cdef void *p[6]
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(w)
+    p[0], p[1], p[4], p[5] = cnp.PyArray_DATA(w), cnp.PyArray_DATA(v), cnp.PyArray_DATA(g), cnp.PyArray_DATA(settings)
+    p[2] = NULL if mean is None else cnp.PyArray_DATA(<cnp.ndarray>mean)
+    p[3] = NULL if b is None else cnp.PyArray_DATA(<cnp.ndarray>b)
+    run(TGR_K_rmsprop, dtype_of(w, TGR_K_rmsprop), p, &n, NULL, n)
     return w

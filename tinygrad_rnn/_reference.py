@@ -390,11 +390,15 @@ def sum_to(g, shape):
     return np.sum(g, axis=axes, keepdims=True).reshape(shape) if axes else g
 
 
-def add_sum_of_squares(total, x):
-    _checked("add_sum_of_squares", x)
-    _doubles("add_sum_of_squares", "the total", total, ())
-    total += np.sum(np.square(x, dtype=np.float64))
-    return total
+def add_norm(norm, x):
+    _checked("add_norm", x)
+    _doubles("add_norm", "the norm", norm, ())
+    top = np.max(np.abs(x), initial=0).astype(np.float64)
+    scale = top if 0 < top < np.inf else 1.0
+    with np.errstate(over="ignore"):
+        own = scale * np.sqrt(np.sum(np.square(x / scale, dtype=np.float64)))
+        norm[...] = np.nan if np.isnan(own + norm) else np.hypot(norm, own)
+    return norm
 
 
 def _doubles(name, what, x, shape):
@@ -469,37 +473,62 @@ def keep_mask(shape, dtype, state, p):
     return y
 
 
-def clip_to_norm(x, total, max_norm):
-    _doubles("clip_to_norm", "the total", total, ())
-    norm = np.sqrt(total)
-    factor = max_norm / (norm + 1e-6)
-    if np.isfinite(norm) and factor < 1:
-        x *= x.dtype.type(factor)
+def clip_to_norm(x, norm, max_norm):
+    _doubles("clip_to_norm", "the norm", norm, ())
+    x *= x.dtype.type(np.minimum(max_norm / (norm + 1e-6), 1))
+    return x
+
+
+def clip_to_value(x, limit):
+    np.clip(x, -limit, limit, out=x)
     return x
 
 
 def sgd(w, velocity, g, settings):
-    _doubles("sgd", "settings", settings, (2,))
-    rate, momentum = settings.astype(w.dtype)
-    if velocity is None:
-        w -= rate * g
-    else:
+    _doubles("sgd", "settings", settings, (4,))
+    rate, momentum, decay, nesterov = settings.astype(w.dtype)
+    d = g + decay * w if decay else g
+    if velocity is not None:
         velocity *= momentum
-        velocity += g
-        w -= rate * velocity
+        velocity += d
+        d = d + momentum * velocity if nesterov else velocity
+    w -= rate * d
     return w
 
 
 def adam(w, m, v, t, g, settings):
     _doubles("adam", "the count of steps", t, ())
-    _doubles("adam", "settings", settings, (4,))
+    _doubles("adam", "settings", settings, (6,))
     real = w.dtype.type
-    rate, beta1, beta2, eps = settings
+    rate, beta1, beta2, eps, l2, decay = settings
     t += 1
     step, root = rate / (1 - beta1**t), (1 - beta2**t) ** 0.5
+    w *= real(1 - rate * decay)
+    d = g + real(l2) * w if l2 else g
     m *= real(beta1)
-    m += real(1 - beta1) * g
+    m += real(1 - beta1) * d
     v *= real(beta2)
-    v += real(1 - beta2) * (g * g)
+    v += real(1 - beta2) * (d * d)
     w -= real(step) * m / (np.sqrt(v) / real(root) + real(eps))
+    return w
+
+
+def rmsprop(w, v, mean, b, g, settings):
+    _doubles("rmsprop", "settings", settings, (5,))
+    rate, alpha, eps, decay, momentum = settings.astype(w.dtype)
+    keep = w.dtype.type(1 - settings[1])
+    d = g + decay * w if decay else g
+    v *= alpha
+    v += keep * (d * d)
+    variance = v
+    if mean is not None:
+        mean *= alpha
+        mean += keep * d
+        variance = np.maximum(v - mean * mean, 0)
+    u = d / (np.sqrt(variance) + eps)
+    if b is not None:
+        b *= momentum
+        b += u
+        u = b
+    w -= rate * u
     return w

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import operator
 import secrets
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+
+from .states import fitted
 
 
 class Generator:
@@ -31,6 +35,14 @@ class Generator:
     def state(self) -> np.ndarray:
         # cannot be replaced: whoever replays calls of kernels keeps its address
         return self._state
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """A copy of the state, as "state"."""
+        return {"state": self._state.copy()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave. Raises KeyError, ValueError or TypeError where it is not that."""
+        self._state[:] = fitted("load_state_dict of Generator", {"state": self._state}, state)["state"]
 
     def __repr__(self) -> str:
         key, counter = self._state.tolist()

@@ -37,7 +37,7 @@ class Capture:
         self.integers = self._integers
 
     def _recording(self, f: Any) -> Any:
-        updates = f.__name__ in ("sgd", "adam")
+        updates = f.__name__ in ("sgd", "adam", "rmsprop")
 
         def call(*arguments: Any, **keywords: Any) -> Any:
             for x in arguments:

@@ -269,15 +269,12 @@ _SPECS: dict[str, Callable[..., list[_Spec]]] = {
     "cross_entropy_vjp": lambda n, panel: [("w", n, None), ("r", n[:1], None), ("r", n, None), ("r", n[:1], None, 8)],
     "take": lambda n, panel: [("w", (n[0], n[2]), None), ("r", n[1:], None), ("r", n[:1], None, 8)],
     "take_add": lambda n, panel: [("rw", n[1:], None), ("r", (n[0], n[2]), None), ("r", n[:1], None, 8)],
-    "add_sum_of_squares": lambda n, panel: [("rw", (), None, 8), ("r", n, None)],
+    "add_norm": lambda n, panel: [("rw", (), None, 8), ("r", n, None)],
     "clip_to_norm": lambda n, panel: [("rw", n, None), ("r", (), None, 8)],
-    "sgd": lambda n, panel: [("rw", n, None), ("rw", n, None), ("r", n, None), ("r", (2,), None, 8)],
-    "adam": lambda n, panel: [
-        *[("rw", n, None)] * 3,
-        ("rw", (), None, 8),
-        ("r", n, None),
-        ("r", (4,), None, 8),
-    ],
+    "clip_to_value": _flat("rw"),
+    "sgd": lambda n, panel: [*[("rw", n, None)] * 2, ("r", n, None), ("r", (4,), None, 8)],
+    "adam": lambda n, panel: [*[("rw", n, None)] * 3, ("rw", (), None, 8), ("r", n, None), ("r", (6,), None, 8)],
+    "rmsprop": lambda n, panel: [*[("rw", n, None)] * 4, ("r", n, None), ("r", (5,), None, 8)],
     "keep_mask": lambda n, panel: [("w", n, None), ("rw", (2,), None, 8)],
 }
 

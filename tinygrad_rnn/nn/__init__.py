@@ -1,5 +1,6 @@
 """Layers and models: stacking (depth) and unrolling (time), with PyTorch's names and shapes."""
 
+from . import init
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import MLP, Embedding, Linear
 from .module import Module, Parameter
@@ -21,5 +22,6 @@ __all__ = [
     "Parameter",
     "RNNCell",
     "UnrolledRNN",
+    "init",
     "truncated",
 ]

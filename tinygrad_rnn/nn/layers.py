@@ -10,7 +10,7 @@ import numpy as np
 from .. import functions as F
 from ..tape import scope
 from ..tensor import Tensor, as_tensor
-from .init import checked_dtype, generator, resolve, uniform_bound
+from .init import Init, checked_dtype, generator, resolve, uniform_bound
 from .module import Module, Parameter
 
 Seed = int | np.random.Generator | None
@@ -49,7 +49,7 @@ class Linear(Module):
         out_features: int,
         bias: bool = True,
         *,
-        init: str = "default",
+        init: Init = "default",
         dtype: Any = np.float32,
         seed: Seed = None,
     ) -> None:
@@ -105,7 +105,7 @@ class MLP(Module):
         *,
         nonlinearity: str = "tanh",
         bias: bool = True,
-        init: str = "normal",
+        init: Init = "normal",
         dtype: Any = np.float32,
         seed: Seed = None,
     ) -> None:
