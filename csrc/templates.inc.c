@@ -10,6 +10,8 @@
 #include "product.template.c"
 #include "matmul.template.c"
 #include "cells.template.c"
+#include "conv.template.c"
+#include "pool.template.c"
 #include "gather.template.c"
 #include "random.template.c"
 #include "update.template.c"

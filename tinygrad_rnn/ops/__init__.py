@@ -5,6 +5,7 @@ To add one: write the two rules beside their family, bind an `Op` there, list it
 """
 
 from .cells import rnn_cell
+from .conv import avg_pool1d, avg_pool2d, conv1d, conv2d, max_pool1d, max_pool2d
 from .linear import linear, matmul
 from .loss import cross_entropy, mse_loss
 from .norm import log_softmax, softmax
@@ -19,6 +20,7 @@ TABLE: dict[str, Op] = {
         *(add, sub, mul, div, neg, pow, exp, log, sqrt, tanh, sigmoid, relu, dropout),
         *(matmul, linear),
         rnn_cell,
+        *(conv1d, conv2d, max_pool1d, max_pool2d, avg_pool1d, avg_pool2d),
         *(sum, mean, max, logsumexp),
         *(reshape, transpose, index, take, embedding, concatenate, stack),
         *(softmax, log_softmax),
