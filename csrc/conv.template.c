@@ -23,6 +23,7 @@ typedef struct {
     ptrdiff_t rows, columns;   /* of a block */
     ptrdiff_t channels;        /* of an item of work, whole ones: a block or, where one channel is taller than a block, several */
     ptrdiff_t strips, tiles;   /* items along R, blocks along P */
+    int aligned;               /* are windows one step apart, and lines of the output as long as those of the input? */
     int direct;                /* is `unfolded` the input itself? */
 } FN(conv);
 
@@ -40,7 +41,8 @@ static FN(conv) FN(conv_of)(void *const *p, const ptrdiff_t *n)
     const ptrdiff_t widest = room / v.rows / 16 * 16;
     v.tiles = (v.P + widest - 1) / widest;
     v.columns = v.tiles ? ((v.P + v.tiles - 1) / v.tiles + 15) / 16 * 16 : 0;
-    v.direct = v.taps == 1 && v.s.SH == 1 && v.s.SW == 1 && v.s.OH == v.s.H && v.s.OW == v.s.W && !v.s.PH && !v.s.PW;
+    v.aligned = v.s.SH == 1 && v.s.SW == 1 && v.s.OW == v.s.W;
+    v.direct = v.taps == 1 && v.aligned && v.s.OH == v.s.H && !v.s.PH && !v.s.PW;
     return v;
 }
 
@@ -65,40 +67,80 @@ INLINE void FN(copy_run)(real *restrict y, const real *restrict x, ptrdiff_t n)
     *y = *x;
 }
 
+/* y(n) += x(n) */
+INLINE void FN(add_run)(real *restrict y, const real *restrict x, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++) y[i] += x[i];
+}
+
+/* One row of `unfolded`, its columns q .. end - 1, for a tap whose windows begin at (h0, w0): written to u from the channel x(H, W)
+ * or, going back, added to x from u. */
+INLINE void FN(line_by_line)(const int back, const FN(conv_sizes) *s, real *restrict u, real *restrict x, ptrdiff_t h0, ptrdiff_t w0,
+                             ptrdiff_t q, ptrdiff_t end)
+{
+    /* ow of which ow SW + w0 lies in 0 .. W - 1 */
+    const ptrdiff_t first = w0 < 0 ? (s->SW - 1 - w0) / s->SW : 0, last = w0 < s->W ? (s->W - w0 + s->SW - 1) / s->SW : 0;
+    ptrdiff_t oh = q / s->OW, ow = q % s->OW;
+    for (ptrdiff_t left = end - q; left > 0; oh++, ow = 0) {
+        const ptrdiff_t h = oh * s->SH + h0, stop = s->OW - ow < left ? s->OW : ow + left;
+        ptrdiff_t a = first < ow ? ow : first, b = last < stop ? last : stop;
+        if (h < 0 || h >= s->H || a >= b) a = b = stop;
+        if (!back) {
+            for (ptrdiff_t i = ow; i < a; i++) u[i - ow] = 0;
+            for (ptrdiff_t i = b; i < stop; i++) u[i - ow] = 0;
+        }
+        if (a < b) {
+            real *at = x + (h * s->W + a * s->SW + w0), *to = u + (a - ow);
+            if (s->SW == 1)
+                back ? FN(add_run)(at, to, b - a) : FN(copy_run)(to, at, b - a);
+            else
+                for (ptrdiff_t i = 0; i < b - a; i++)
+                    if (back)
+                        at[i * s->SW] += to[i];
+                    else
+                        to[i] = at[i * s->SW];
+        }
+        u += stop - ow;
+        left -= stop - ow;
+    }
+}
+
+/* The same where strides are 1 and OW is W: then it is the whole channel, moved, but for the ends of its lines. */
+INLINE void FN(all_lines)(const int back, const FN(conv_sizes) *s, real *restrict u, real *restrict x, ptrdiff_t h0, ptrdiff_t w0,
+                          ptrdiff_t q, ptrdiff_t end)
+{
+    const ptrdiff_t W = s->W, shift = h0 * W + w0;
+    /* lines that lie in x, and of those what lies in x when moved */
+    ptrdiff_t a = -h0 * W > -shift ? -h0 * W : -shift, b = (s->H - h0) * W < s->H * W - shift ? (s->H - h0) * W : s->H * W - shift;
+    a = a < q ? q : a;
+    b = b < end ? b : end;
+    if (a >= b) a = b = end;
+    if (!back) {
+        for (ptrdiff_t i = q; i < a; i++) u[i - q] = 0;
+        for (ptrdiff_t i = b; i < end; i++) u[i - q] = 0;
+        FN(copy_run)(u + (a - q), x + (a < b ? a + shift : 0), b - a);
+    }
+    /* ow + w0 lies outside of 0 .. W - 1 for ow in from .. to - 1 */
+    const ptrdiff_t from = w0 < 0 || w0 > W ? 0 : W - w0, to = w0 < 0 && -w0 < W ? -w0 : W;
+    if (from < to)
+        for (ptrdiff_t line = q / W * W; line < end; line += W)
+            for (ptrdiff_t i = line + from < q ? q : line + from; i < line + to && i < end; i++) u[i - q] = 0;
+    if (back) FN(add_run)(x + (a < b ? a + shift : 0), u + (a - q), b - a);
+}
+
 /* Rows r .. r + rows - 1 and columns q .. q + count - 1 of what is unfolded from x, the first channel of a sample and group: written
  * to u(rows, count), or, going back, added to x. */
-INLINE void FN(unfold_or_fold)(const int back, const FN(conv) *v, real *restrict u, real *restrict x, ptrdiff_t r, ptrdiff_t rows,
-                               ptrdiff_t q, ptrdiff_t count)
+INLINE void FN(unfold_or_fold)(const int back, const FN(conv) *v, real *u, real *x, ptrdiff_t r, ptrdiff_t rows, ptrdiff_t q,
+                               ptrdiff_t count)
 {
     const FN(conv_sizes) s = v->s;
-    for (const ptrdiff_t end = r + rows; r < end; r++) {
+    for (const ptrdiff_t end = r + rows; r < end; r++, u += count) {
         const ptrdiff_t h0 = r % v->taps / s.KW * s.DH - s.PH, w0 = r % s.KW * s.DW - s.PW;
-        real *plane = x + r / v->taps * s.H * s.W;
-        /* ow of which ow SW + w0 lies in 0 .. W - 1 */
-        const ptrdiff_t first = w0 < 0 ? (s.SW - 1 - w0) / s.SW : 0, last = w0 < s.W ? (s.W - w0 + s.SW - 1) / s.SW : 0;
-        ptrdiff_t oh = q / s.OW, ow = q % s.OW;
-        for (ptrdiff_t left = count; left > 0; oh++, ow = 0) {
-            const ptrdiff_t h = oh * s.SH + h0, stop = s.OW - ow < left ? s.OW : ow + left;
-            ptrdiff_t a = first < ow ? ow : first, b = last < stop ? last : stop;
-            if (h < 0 || h >= s.H || a >= b) a = b = stop;
-            if (!back) {
-                for (ptrdiff_t i = ow; i < a; i++) u[i - ow] = 0;
-                for (ptrdiff_t i = b; i < stop; i++) u[i - ow] = 0;
-            }
-            if (a < b) {
-                real *at = plane + (h * s.W + a * s.SW + w0), *to = u + (a - ow);
-                if (!back && s.SW == 1)
-                    FN(copy_run)(to, at, b - a);
-                else if (!back)
-                    for (ptrdiff_t i = 0; i < b - a; i++) to[i] = at[i * s.SW];
-                else if (s.SW == 1)
-                    for (ptrdiff_t i = 0; i < b - a; i++) at[i] += to[i];
-                else
-                    for (ptrdiff_t i = 0; i < b - a; i++) at[i * s.SW] += to[i];
-            }
-            u += stop - ow;
-            left -= stop - ow;
-        }
+        real *channel = x + r / v->taps * s.H * s.W;
+        if (v->aligned)
+            FN(all_lines)(back, &s, u, channel, h0, w0, q, q + count);
+        else
+            FN(line_by_line)(back, &s, u, channel, h0, w0, q, q + count);
     }
 }
 
