@@ -1,5 +1,5 @@
-"""Kernels against numpy and PyTorch, and against what the processor can do at most: products and cells in GFLOP/s and % of the
-multiply-add peak, the others in GB/s and % of the speed of a copy. Peak and copy take turns with what is measured."""
+"""Kernels against numpy and PyTorch, and against what the processor can do at most: products, cells and convolutions in GFLOP/s
+and % of the multiply-add peak, the others in GB/s and % of the speed of a copy. Peak and copy take turns with the rest."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ from .timing import every_core, geometric_mean, ratio, seconds, shown, table
 
 ACCURACY = {"float32": 2e-5, "float64": 1e-12}
 CELLS = [(16, 64), (1, 16), (1, 64), (32, 128), (64, 512)]  # batch, hidden = input width
+# N, C, (H, W), O, (KH, KW), padding; a sequence is an image of height 1
+CONVOLUTIONS = [
+    (16, 16, (28, 28), 32, (3, 3), 0),
+    (32, 3, (32, 32), 16, (5, 5), 0),
+    (16, 32, (1, 200), 64, (1, 5), 0),
+    (16, 16, (28, 28), 32, (3, 3), 1),
+    (64, 16, (8, 8), 16, (3, 3), 1),
+    (8, 64, (32, 32), 64, (3, 3), 1),
+]
 ELEMENTS = ["add", "mul", "exp", "log", "sqrt", "tanh", "sigmoid", "relu", "copy", "sum", "max"]
 AXES = [(64, 100), (32, 5000)]  # rows, classes
 
@@ -36,7 +45,12 @@ def _tables(torch: Any, budget: float, quick: bool) -> tuple[str, dict]:
     texts: list[str] = []
     numbers: dict[str, Any] = {}
     for dtype in ("float32", "float64"):
-        for title, part in (("products", _products), ("cells", _cells), ("elements", _elements)):
+        for title, part in (
+            ("products", _products),
+            ("cells", _cells),
+            ("convolutions", _convolutions),
+            ("elements", _elements),
+        ):
             text, numbers[f"{title} {dtype}"] = part(dtype, torch, budget, quick)
             texts.append(text)
     text, numbers["threads"] = _threads(budget, quick)
@@ -209,6 +223,47 @@ def _cells(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, dic
         "vs torch autograd",
     ]
     return table(f"rnn_cell and its vjp, input as wide as the state, tanh, {dtype}", columns, rows), numbers
+
+
+# ---- convolutions
+
+
+def _convolutions(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, dict]:
+    rng = np.random.default_rng(4)
+    rows, numbers = [], {}
+    for N, C, size, O, kernel, padding in CONVOLUTIONS[:1] if quick else CONVOLUTIONS:  # noqa: E741 (the sizes' usual letters)
+        x, w, b = (np.asarray(rng.standard_normal(s), dtype) for s in ((N, C, *size), (O, C, *kernel), (O,)))
+        pads = tuple(padding if k > 1 else 0 for k in kernel)
+        settings = (1, 1), tuple((p, p) for p in pads), (1, 1), 1
+        g = np.asarray(rng.standard_normal(native.conv2d(x, w, b, *settings).shape), dtype)
+
+        def step(k, x=x, w=w, b=b, g=g, settings=settings):
+            return k.conv2d(x, w, b, *settings), *k.conv2d_vjp(g, x, w, (True,) * 3, *settings)
+
+        for ours, true in zip(step(native), step(reference), strict=True):
+            np.testing.assert_allclose(ours, true, rtol=0, atol=ACCURACY[dtype] * np.abs(true).max())
+        work = 2 * g.size * C * kernel[0] * kernel[1]
+        peak, operations = multiply_add_peak(dtype, 3 * work)
+        contenders: dict[str, Callable] = {
+            "forward": lambda x=x, w=w, b=b, settings=settings: native.conv2d(x, w, b, *settings),
+            "ours": lambda step=step: step(native),
+            "peak": peak,
+        }
+        if torch:
+            leaves = [torch.from_numpy(v).requires_grad_() for v in (x, w, b)]
+            plain, cotangent = [v.detach() for v in leaves], torch.from_numpy(g)
+            contenders["torch forward"] = lambda v=plain, p=pads: torch.conv2d(*v, padding=p)
+            contenders["torch"] = lambda v=leaves, g=cotangent, p=pads: torch.autograd.grad(torch.conv2d(*v, padding=p), v, g)
+        t = seconds(contenders, budget)
+        speed, top = 3 * work / t["ours"], operations / t["peak"]
+        name = f"({N}, {C}, {size[0]}, {size[1]}) -> {O}, {kernel[0]} x {kernel[1]}" + (", padded" if padding else "")
+        rows.append(
+            [name, f"{speed / 1e9:.1f}", f"{speed / top:.0%}", shown(t["forward"]), ratio(t["forward"], t.get("torch forward"))]
+        )
+        rows[-1] += [shown(t["ours"]), ratio(t["ours"], t.get("torch"))]
+        numbers[name] = t | {"gflops": speed / 1e9, "of_peak": speed / top}
+    columns = ["(N, C, H, W) -> O, window", "GFLOP/s", "of peak", "forward", "vs torch", "forward and back", "vs torch"]
+    return table(f"convolution with a bias and its cotangents, {dtype}, one thread", columns, rows), numbers
 
 
 # ---- elements and reductions

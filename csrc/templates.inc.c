@@ -11,6 +11,8 @@
 #include "matmul.template.c"
 #include "cells.template.c"
 #include "gates.template.c"
+#include "conv.template.c"
+#include "pool.template.c"
 #include "gather.template.c"
 #include "random.template.c"
 #include "update.template.c"

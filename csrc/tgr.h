@@ -42,6 +42,8 @@ typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
     X(lstm_gates, 3, 2, 0) X(lstm_state, 5, 7, 0) X(lstm_state_vjp, 9, 11, 0) X(addcmul, 4, 6, 0) X(addcmul_vjp, 5, 7, 0) \
     X(lerp, 4, 6, 0) X(lerp_vjp, 7, 9, 0) \
     X(select_steps, 4, 5, 1) X(mask_steps, 3, 4, 2) \
+    X(conv2d, 4, 16, 0) X(conv2d_dx, 3, 16, 0) X(conv2d_dw, 3, 16, 0) \
+    X(max_pool2d, 2, 11, 0) X(max_pool2d_vjp, 3, 11, 0) X(avg_pool2d, 2, 12, 0) X(avg_pool2d_vjp, 2, 12, 0) \
     X(sum, 2, 3, 0) X(max, 2, 3, 0) X(logsumexp, 2, 3, 0) X(softmax, 2, 3, 0) X(log_softmax, 2, 3, 0) \
     X(nll, 3, 2, 0) X(cross_entropy_vjp, 4, 2, 0) X(take, 3, 3, 0) X(take_add, 3, 3, 0) \
     X(add_norm, 2, 1, 0) X(clip_to_norm, 2, 1, 1) X(clip_to_value, 1, 1, 1) X(sgd, 4, 1, 0) X(adam, 6, 1, 0) X(rmsprop, 6, 1, 0) \
@@ -125,5 +127,9 @@ int tgr_threads_running(void); /* those inside a part now */
  * mean nothing between calls. */
 #define TGR_SCRATCH_BYTES (1536 * 1024)
 void *tgr_scratch(void);
+
+/* The same for blocks of unfolded inputs of convolutions, which are operands of products and so need a place of their own. */
+#define TGR_COLUMNS_BYTES (256 * 1024)
+void *tgr_columns(void);
 
 #endif

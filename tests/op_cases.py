@@ -147,6 +147,65 @@ def alike(count, shapes=GATES):
     return tuple((s,) * count for s in shapes)
 
 
+def each(setting, axes):
+    return setting if isinstance(setting, tuple) else (setting,) * axes
+
+
+def over_windows(axes, x, f, kernel, stride, sides, dilation, fill=0.0):
+    """f(window) -> (N, O) for every window over the last axes of x, one by one, put together as an output."""
+    pairs = lambda setting, neutral: (neutral,) * (2 - axes) + setting  # noqa: E731
+    image = x.reshape((*(x.shape[: -axes - 1] or (1,)), x.shape[-axes - 1], *pairs(x.shape[-axes:], 1)))
+    image = np.pad(image, [(0, 0), (0, 0), *pairs(sides, (0, 0))], constant_values=fill)
+    places = []
+    for length, k, s, d in zip(image.shape[2:], pairs(kernel, 1), pairs(stride, 1), pairs(dilation, 1), strict=True):
+        span = d * (k - 1) + 1
+        places.append([slice(start, start + span, d) for start in range(0, length - span + 1, s)])
+    y = np.stack([np.stack([f(image[:, :, h, w]) for w in places[1]], -1) for h in places[0]], -2)
+    y = y[:, :, 0] if axes == 1 else y
+    return y if x.ndim == axes + 2 else y[0]
+
+
+def conv(axes, *shapes, stride=1, padding=0, dilation=1, groups=1, sides=None):
+    """A convolution over inputs and weights of the shapes with a bias, and over the first without. `sides` says what padding
+    "same" stands for."""
+    sides = sides or tuple((p, p) for p in each(0 if padding == "valid" else padding, axes))
+
+    def oracle(x, w, b=0.0):
+        weights = np.split(w.reshape(*w.shape[:2], *(1,) * (2 - axes), *w.shape[2:]), groups)
+
+        def f(window):
+            parts = zip(np.split(window, groups, 1), weights, strict=True)
+            return np.concatenate([np.einsum("nchw,ochw->no", *part) for part in parts], 1) + b
+
+        return over_windows(axes, x, f, w.shape[2:], each(stride, axes), sides, each(dilation, axes))
+
+    settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    label = ", ".join(f"{k} {v}" for k, v in settings.items() if v not in (0, 1)) or "plain"
+    function = getattr(tr, f"conv{axes}d")
+    inputs = (*((x, w, w[:1]) for x, w in shapes), shapes[0])
+    return Case(f"conv{axes}d", lambda *v: function(*v, **settings), oracle, inputs, low=-1, high=1, label=label)
+
+
+def pool(kind, axes, *shapes, kernel_size, stride=None, padding=0, **more):
+    windows = (
+        each(kernel_size, axes),
+        each(stride or kernel_size, axes),
+        tuple((p, p) for p in each(padding, axes)),
+        (1,) * axes,
+    )
+
+    def oracle(x):
+        if kind == "max":
+            return over_windows(axes, x, lambda w: w.max((2, 3)), *windows, fill=-np.inf)
+        total = lambda v, fill=0.0: over_windows(axes, v, lambda w: w.sum((2, 3)), *windows, fill=fill)  # noqa: E731
+        return total(x) / total(np.ones_like(x), float(more.get("count_include_pad", True)))
+
+    function = getattr(tr, f"{kind}_pool{axes}d")
+    label = f"{kernel_size}, {stride}, {padding}" + "".join(f", {k} {v}" for k, v in more.items())
+    call = lambda x: function(x, kernel_size, stride, padding, **more)  # noqa: E731
+    return Case(f"{kind}_pool{axes}d", call, oracle, tuple((s,) for s in shapes), spread=kind == "max", label=label)
+
+
 CASES = (
     two("add", lambda x, y: x + y, np.add),
     two("sub", lambda x, y: x - y, np.subtract),
@@ -182,6 +241,30 @@ CASES = (
         lambda x: np.where(LENGTHS[:, None] > 1, x, 0),
         alike(1, ((4, 3), (4, 0), (4, 17))),
     ),
+    conv(
+        1, ((2, 3, 9), (4, 3, 3)), ((3, 4), (2, 3, 4)), ((0, 1, 5), (1, 1, 2)), ((1, 1, 1), (1, 1, 1)), ((2, 1, 70), (5, 1, 1))
+    ),
+    conv(1, ((2, 4, 20), (6, 2, 3)), ((4, 9), (2, 2, 1)), stride=2, padding=2, dilation=3, groups=2),
+    conv(1, ((2, 3, 6), (4, 3, 4)), ((3, 1), (4, 3, 4)), padding="same", sides=((1, 2),)),
+    conv(1, ((1, 2, 33), (2, 2, 2)), stride=5, padding="valid"),
+    conv(
+        2,
+        ((2, 3, 5, 6), (4, 3, 3, 2)),
+        ((2, 4, 3), (1, 2, 4, 3)),
+        ((0, 2, 3, 3), (3, 2, 2, 2)),
+        ((3, 17, 4, 9), (13, 17, 1, 1)),
+    ),
+    conv(2, ((2, 2, 7, 5), (3, 2, 3, 3)), ((1, 1, 2, 19), (2, 1, 3, 4)), padding=(1, 2)),
+    conv(2, ((1, 4, 9, 8), (8, 1, 2, 3)), stride=(3, 2), padding=2, dilation=(2, 1), groups=4),
+    conv(2, ((2, 2, 4, 18), (3, 2, 2, 3)), padding="same", dilation=(3, 2), sides=((1, 2), (2, 2))),
+    pool("max", 1, (2, 3, 9), (1, 4), (0, 2, 5), kernel_size=3),
+    pool("max", 1, (2, 1, 11), kernel_size=4, stride=3, padding=2),
+    pool("max", 2, (2, 3, 6, 5), (3, 2, 2), (0, 2, 4, 4), (1, 2, 9, 17), kernel_size=2),
+    pool("max", 2, (2, 2, 5, 7), kernel_size=(3, 2), stride=(1, 3), padding=(1, 0)),
+    pool("avg", 1, (2, 3, 9), (1, 4), (0, 2, 5), kernel_size=3),
+    pool("avg", 1, (2, 1, 11), kernel_size=4, stride=3, padding=2, count_include_pad=False),
+    pool("avg", 2, (2, 3, 6, 5), (3, 2, 2), (0, 2, 4, 4), (1, 2, 9, 17), kernel_size=2),
+    *(pool("avg", 2, (2, 2, 5, 7), kernel_size=(3, 2), stride=(1, 3), padding=1, count_include_pad=v) for v in (True, False)),
     one("sum", lambda x: x.sum(), np.sum),
     one("sum", lambda x: x.sum(axis=-1), lambda x: x.sum(-1), shapes=AXES, label="axis"),
     one(

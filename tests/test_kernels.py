@@ -644,6 +644,9 @@ def large_jobs(dtype):
     many, elements, h, u = draw(50, 60, 70), draw(300_001), draw(40, 900), draw(900, 900)
     row, wide, tall, bias = draw(1, 1500), draw(1500, 2011), draw(2011, 1500), draw(900)
     packed = native.pack(v.T)
+    images, filters, bigger = draw(3, 40, 37, 50), draw(24, 20, 3, 3), draw(3, 24, 18, 24)
+    pooled = draw(3, 24, 36, 48)
+    windows = (2, 2), ((0, 1), (0, 0)), (1, 1), 2
     return {
         "straight": lambda: native.matmul(a, w),
         "columns": lambda: native.matmul(w.T, a.T),
@@ -660,6 +663,13 @@ def large_jobs(dtype):
         "log": lambda: native.log(np.abs(elements)),
         "softmax": lambda: native.softmax(many, 2),
         "log_softmax": lambda: native.log_softmax(many, 1),
+        "conv2d": lambda: native.conv2d(images, filters, bias[:24], *windows),
+        "conv2d, one image": lambda: native.conv2d(images[:1], filters, bias[:24], *windows),
+        "conv2d vjp": lambda: native.conv2d_vjp(bigger, images, filters, (True,) * 3, *windows),
+        "max_pool2d": lambda: native.max_pool2d(images, (3, 2), (2, 3), (1, 0)),
+        "max_pool2d vjp": lambda: native.max_pool2d_vjp(bigger, pooled, (2, 2), (2, 2), (0, 0)),
+        "avg_pool2d": lambda: native.avg_pool2d(images, (3, 2), (2, 3), (1, 0), False),
+        "avg_pool2d vjp": lambda: native.avg_pool2d_vjp(bigger, (3, 24, 36, 48), (2, 2), (2, 2), (0, 0), True),
         "keep_mask": lambda: native.keep_mask((300_001,), dtype, state(3, 5), 0.3),
     }
 

@@ -21,6 +21,7 @@ ROOMS = [
     {"tensor"},
     {"functions"},
     {"nn"},
+    {"data"},
     {"optim"},
     {"checkpoint"},
     {"graph"},
@@ -43,7 +44,7 @@ FORBIDDEN = {
     ("nn", "backends"),
     ("functions", "backends"),
 }
-OPTIONAL = {"matplotlib", "tqdm", "safetensors"}  # imported inside functions only
+OPTIONAL = {"matplotlib", "tqdm", "safetensors", "sklearn"}  # imported inside functions only
 
 
 def modules():
@@ -108,7 +109,7 @@ def test_numpy_alone_is_needed():
 
 
 def test_importing_the_package_is_light():
-    code = "import sys, tinygrad_rnn; print(sorted({m.split('.')[0] for m in sys.modules} & {'matplotlib', 'torch', 'tqdm', 'hypothesis', 'safetensors'}))"
+    code = "import sys, tinygrad_rnn; print(sorted({m.split('.')[0] for m in sys.modules} & {'matplotlib', 'torch', 'tqdm', 'hypothesis', 'safetensors', 'sklearn', 'pydoc_data'}))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 

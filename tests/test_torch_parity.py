@@ -228,3 +228,148 @@ def test_the_first_losses_of_training_step_by_step(optimizer):
         assert tr.optim.clip_grad_norm_(ours, 0.3) == pytest.approx(norm.item(), rel=1e-10)
         a.step()
         b.step()
+
+
+# ---- convolution and pooling
+
+# axes, N or None, in_channels, size, out_channels, kernel_size, settings
+CONVOLUTIONS = [
+    (1, 2, 3, (9,), 4, 3, {}),
+    (1, None, 3, (9,), 4, 3, {}),
+    (1, 1, 1, (1,), 1, 1, {}),
+    (1, 0, 2, (6,), 3, 2, {}),
+    (1, 2, 5, (7,), 4, 7, {}),
+    (1, 3, 4, (40,), 6, 5, {"stride": 3}),
+    (1, 3, 2, (17,), 3, 2, {"stride": 5}),
+    (1, 2, 4, (31,), 8, 3, {"padding": 4, "dilation": 3}),
+    (1, 2, 6, (20,), 4, 3, {"groups": 2, "padding": 1}),
+    (1, 2, 6, (20,), 12, 4, {"groups": 6}),
+    (1, 2, 3, (10,), 4, 5, {"padding": "same"}),
+    (1, 2, 3, (11,), 4, 4, {"padding": "same", "dilation": 2}),
+    (1, None, 3, (5,), 2, 4, {"padding": "same"}),
+    (1, 2, 3, (11,), 4, 4, {"padding": "valid", "bias": False}),
+    (1, 4, 32, (130,), 33, 5, {}),
+    (1, 2, 3, (600,), 2, 550, {}),
+    (1, 1, 70, (65,), 20, 1, {}),
+    (1, 1, 65, (64,), 16, 9, {"padding": 4}),
+    (1, 2, 2, (3,), 3, 3, {"padding": 3, "stride": 2}),
+    (1, 5, 7, (13,), 1, 2, {"dilation": 6}),
+    (2, 2, 3, (8, 9), 4, 3, {}),
+    (2, None, 3, (8, 9), 4, (2, 5), {}),
+    (2, 1, 1, (1, 1), 1, 1, {}),
+    (2, 0, 2, (6, 5), 3, 2, {}),
+    (2, 2, 3, (4, 7), 5, (4, 7), {}),
+    (2, 2, 3, (13, 17), 4, 3, {"stride": (2, 3)}),
+    (2, 2, 3, (13, 17), 4, (2, 1), {"stride": (4, 2)}),
+    (2, 2, 3, (13, 17), 4, 3, {"padding": (2, 1), "dilation": (1, 3)}),
+    (2, 2, 4, (10, 8), 6, 3, {"groups": 2, "padding": 1, "stride": 2}),
+    (2, 2, 5, (10, 8), 5, (3, 2), {"groups": 5}),
+    (2, 2, 3, (10, 8), 4, (5, 3), {"padding": "same"}),
+    (2, 2, 3, (10, 8), 4, (4, 2), {"padding": "same", "dilation": (1, 3)}),
+    (2, None, 2, (3, 3), 4, 2, {"padding": "same"}),
+    (2, 2, 3, (10, 8), 4, 4, {"padding": "valid", "bias": False}),
+    (2, 3, 16, (28, 28), 32, 3, {}),
+    (2, 3, 3, (32, 32), 16, 5, {"padding": 2}),
+    (2, 2, 65, (14, 15), 66, 1, {}),
+    (2, 2, 64, (14, 15), 30, 1, {"stride": 2}),
+    (2, 1, 100, (9, 9), 10, 3, {"padding": 1}),
+    (2, 2, 2, (30, 31), 3, (27, 26), {}),
+    (2, 2, 3, (1, 40), 2, (1, 5), {"padding": (0, 2)}),
+    (2, 7, 3, (5, 5), 1, 3, {"padding": 3, "stride": 3}),
+]
+
+
+def against(ours, theirs, x, dtype, parameters=()):
+    """Value and every gradient for a random cotangent."""
+    a, b = tr.Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    y, z = ours(a), theirs(b)
+    g = np.random.default_rng(9).standard_normal(z.shape).astype(dtype)
+    y.backward(g)
+    z.backward(torch.from_numpy(g))
+    close(y.value, z, dtype, "output")
+    close(a.grad, b.grad, dtype, "gradient of x")
+    for name, p in parameters:
+        close(getattr(ours, name).grad, p.grad, dtype, f"gradient of {name}")
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("geometry", CONVOLUTIONS, ids=str)
+def test_convolutions(geometry, dtype):
+    axes, batch, inputs, size, outputs, kernel, settings = geometry
+    name = f"Conv{axes}d"
+    ours = getattr(tr.nn, name)(inputs, outputs, kernel, **settings, dtype=dtype, seed=0)
+    theirs = getattr(torch.nn, name)(inputs, outputs, kernel, **settings, dtype=getattr(torch, dtype))
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in ours.state_dict().items()})
+    x = np.random.default_rng(8).standard_normal((*(() if batch is None else (batch,)), inputs, *size)).astype(dtype)
+    against(ours, theirs, x, dtype, list(theirs.named_parameters()))
+
+
+# shape of the input, kernel_size, stride, padding; of two axes unless kernel_size is a tuple of one
+POOLINGS = [
+    ((2, 3, 9), (3,), None, 0),
+    ((3, 9), (2,), None, 0),
+    ((1, 1, 1), (1,), None, 0),
+    ((0, 2, 5), (2,), None, 0),
+    ((2, 3, 9), (9,), None, 0),
+    ((2, 3, 10), (4,), (1,), 0),
+    ((2, 3, 10), (2,), (3,), 0),
+    ((2, 3, 10), (3,), (2,), 1),
+    ((2, 3, 7), (4,), (3,), 2),
+    ((2, 3, 1), (3,), (1,), 1),
+    ((4, 5, 65), (5,), (4,), 2),
+    ((3, 2, 33), (7,), (7,), 3),
+    ((1, 4, 12), (12,), (5,), 6),
+    ((2, 2, 21), (2,), (1,), 1),
+    ((6, 21), (5,), (9,), 0),
+    ((2, 1, 8), (8,), (8,), 4),
+    ((5, 2, 17), (3,), (1,), 0),
+    ((2, 9, 4), (3,), (3,), 1),
+    ((1, 2, 100), (11,), (6,), 5),
+    ((7, 1, 3), (2,), (2,), 1),
+    ((2, 3, 8, 8), 2, None, 0),
+    ((3, 8, 8), 2, None, 0),
+    ((1, 1, 1, 1), 1, None, 0),
+    ((0, 2, 4, 4), 2, None, 0),
+    ((2, 3, 5, 7), (5, 7), None, 0),
+    ((2, 3, 9, 7), 3, 1, 0),
+    ((2, 3, 9, 7), 3, 2, 1),
+    ((2, 3, 9, 7), (2, 3), (3, 1), 0),
+    ((2, 3, 9, 7), (2, 3), (1, 4), 1),
+    ((2, 3, 9, 7), (4, 5), (3, 2), (2, 2)),
+    ((2, 3, 1, 20), (1, 4), (1, 3), (0, 2)),
+    ((4, 5, 28, 28), 2, 2, 0),
+    ((2, 3, 17, 33), 5, 3, 2),
+    ((1, 2, 3, 3), 3, 1, 1),
+    ((6, 9, 7), (2, 2), (2, 1), (1, 0)),
+    ((2, 2, 6, 6), 4, 5, 2),
+    ((1, 3, 2, 2), 2, 2, 1),
+    ((3, 1, 10, 4), (7, 1), (2, 2), (3, 0)),
+    ((2, 8, 5, 5), 2, 4, 0),
+    ((1, 1, 40, 3), (8, 3), 1, (4, 1)),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("kind", "settings"), [("Max", {}), ("Avg", {}), ("Avg", {"count_include_pad": False})], ids=["max", "avg", "avg of inside"]
+)
+@pytest.mark.parametrize("geometry", POOLINGS, ids=str)
+def test_poolings(geometry, kind, settings, dtype):
+    shape, *window = geometry
+    name = f"{kind}Pool{1 if isinstance(window[0], tuple) and len(window[0]) == 1 else 2}d"
+    x = np.random.default_rng(8).standard_normal(shape).round(1).astype(dtype)  # equal maxima included
+    against(getattr(tr.nn, name)(*window, **settings), getattr(torch.nn, name)(*window, **settings), x, dtype)
+
+
+def test_pooling_of_what_is_not_finite():
+    rng = np.random.default_rng(9)
+    for _ in range(20):
+        x = rng.choice([1.0, 2.0, np.nan, np.inf, -np.inf], (2, 6, 7), p=[0.2, 0.2, 0.1, 0.1, 0.4])
+        for ours, theirs in ((tr.max_pool2d, torch.nn.functional.max_pool2d), (tr.max_pool1d, torch.nn.functional.max_pool1d)):
+            a, b = tr.Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+            y, z = ours(a, 3, 2, 1), theirs(b, 3, 2, 1)
+            np.testing.assert_array_equal(y.value, z.detach().numpy())
+            y.sum().backward()
+            z.sum().backward()
+            np.testing.assert_array_equal(a.grad, b.grad.numpy())

@@ -51,6 +51,8 @@ cdef extern from "tgr.h":
     int TGR_K_pack, TGR_K_rnn_cell, TGR_K_rnn_cell_vjp, TGR_K_multiply_adds
     int TGR_K_lstm_gates, TGR_K_lstm_state, TGR_K_lstm_state_vjp, TGR_K_addcmul, TGR_K_addcmul_vjp, TGR_K_lerp, TGR_K_lerp_vjp
     int TGR_K_select_steps, TGR_K_mask_steps
+    int TGR_K_conv2d, TGR_K_conv2d_dx, TGR_K_conv2d_dw
+    int TGR_K_max_pool2d, TGR_K_max_pool2d_vjp, TGR_K_avg_pool2d, TGR_K_avg_pool2d_vjp
     int TGR_IDENTITY, TGR_TANH, TGR_SIGMOID, TGR_RELU
     ctypedef struct tgr_cache_sizes:
         ptrdiff_t l1, l2
@@ -1303,6 +1305,172 @@ cdef int check_doubles(str name, str what, cnp.ndarray x, int ndim, ptrdiff_t si
         raise ValueError(f"{name}: {what} must be {'a writeable ' if written else ''}float64 of {size} entries, "
                          f"got {x.dtype} {shape_of(x)}")
     return 0
+
+
+# ---- convolution and pooling ---------------------------------------------------------------------------------------
+
+cdef int spatial_sizes(str name, cnp.ndarray x, kernel, stride, padding, dilation, ptrdiff_t *size, ptrdiff_t *window,
+                       ptrdiff_t *out, ptrdiff_t *step, ptrdiff_t *before, ptrdiff_t *spread) except -1:
+    """Checks windows over the last two axes of x and writes, for each: its size, the window's, the output's, stride, padding
+    before, and, where not NULL, dilation. In Python's integers, so that nothing overflows."""
+    cdef int i
+    for i in range(2):
+        length, first, last = int(cnp.PyArray_DIMS(x)[2 + i]), operator.index(padding[i][0]), operator.index(padding[i][1])
+        k, s, d = operator.index(kernel[i]), operator.index(stride[i]), operator.index(dilation[i])
+        room = length + first + last - d * (k - 1) - 1
+        if length < 1 or k < 1 or s < 1 or d < 1 or first < 0 or last < 0 or room < 0:
+            raise ValueError(f"{name}: windows of {k} with stride {s}, dilation {d} and padding {(first, last)} do not fit an axis "
+                             f"of {length}")
+        size[i], window[i], before[i], out[i] = length, k, first, room // s + 1
+        step[i] = builtins.min(s, room + 1)  # where that is less there is one window
+        if spread != NULL:
+            spread[i] = d if k > 1 else 1
+    return 0
+
+
+cdef int conv_sizes(str name, cnp.ndarray x, cnp.ndarray w, stride, padding, dilation, groups, ptrdiff_t *n) except -1:
+    """Checks what a convolution is given and writes the sizes that its kernels take."""
+    same_dtype(x, w, TGR_K_conv2d)
+    fit = cnp.PyArray_NDIM(x) == cnp.PyArray_NDIM(w) == 4 and operator.index(groups) >= 1
+    if (not fit or shape_of(x)[1] != shape_of(w)[1] * groups or shape_of(w)[0] % groups):
+        raise ValueError(f"{name}: input {shape_of(x)}, weight {shape_of(w)} and groups={groups} do not fit (N, C, H, W) and "
+                         "(O, C / groups, KH, KW)")
+    n[0], n[1], n[4], n[15] = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1], cnp.PyArray_DIMS(w)[0], groups
+    spatial_sizes(name, x, shape_of(w)[2:], stride, padding, dilation, &n[2], &n[5], &n[7], &n[9], &n[11], &n[13])
+    return 0
+
+
+cdef enum:
+    CONV_SIZES = 16
+    POOL_SIZES = 12
+
+
+cdef ptrdiff_t conv_work(const ptrdiff_t *n) noexcept:
+    return n[0] * n[4] * n[7] * n[8] * (n[1] // n[15] * n[5] * n[6] + 1)
+
+
+def conv2d(cnp.ndarray x_ not None, cnp.ndarray w_ not None, cnp.ndarray b, stride, padding, dilation, groups):
+    """The cross-correlation of x(N, C, H, W) with w(O, C / groups, KH, KW) [+ b(O)] -> (N, O, OH, OW).
+
+    stride, dilation   a pair of integers each; padding: a pair of pairs, zeros before and behind each axis"""
+    cdef ptrdiff_t n[CONV_SIZES]
+    cdef cnp.npy_intp dims[4]
+    cdef void *p[4]
+    conv_sizes("conv2d", x_, w_, stride, padding, dilation, groups, n)
+    cdef cnp.ndarray x = contiguous(x_, TGR_K_conv2d), w = contiguous(w_, TGR_K_conv2d), bias = None, y
+    if b is not None:
+        same_dtype(x, b, TGR_K_conv2d)
+        if cnp.PyArray_NDIM(b) != 1 or cnp.PyArray_DIMS(b)[0] != n[4]:
+            raise ValueError(f"conv2d: bias {shape_of(b)} does not fit the weight {shape_of(w)}; expected ({n[4]},)")
+        bias = contiguous(b, TGR_K_conv2d)
+    dims[0], dims[1], dims[2], dims[3] = n[0], n[4], n[7], n[8]
+    y = empty(4, dims, x)
+    p[0], p[1], p[2] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x), cnp.PyArray_DATA(w)
+    p[3] = NULL if bias is None else cnp.PyArray_DATA(bias)
+    run(TGR_K_conv2d, dtype_of(x, TGR_K_conv2d), p, n, NULL, conv_work(n))
+    return y
+
+
+def conv2d_vjp(cnp.ndarray g_ not None, cnp.ndarray x_ not None, cnp.ndarray w_ not None, tuple needs, stride, padding, dilation,
+               groups):
+    """(gx, gw) or, where needs has three booleans and not two, (gx, gw, gb) of conv2d for the cotangent g(N, O, OH, OW); None
+    where needs says so."""
+    cdef ptrdiff_t n[CONV_SIZES]
+    cdef void *p[3]
+    cdef cnp.ndarray gx = None, gw = None, gb = None
+    if not 2 <= len(needs) <= 3:
+        raise ValueError(f"conv2d_vjp: needs {needs}; expected two booleans, or three with a bias")
+    conv_sizes("conv2d_vjp", x_, w_, stride, padding, dilation, groups, n)
+    cdef int dtype = same_dtype(g_, x_, TGR_K_conv2d)
+    if shape_of(g_) != (n[0], n[4], n[7], n[8]):
+        raise ValueError(f"conv2d_vjp: expected a cotangent of shape {(n[0], n[4], n[7], n[8])}, got {shape_of(g_)}")
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_conv2d), x, w
+    p[1] = cnp.PyArray_DATA(g)
+    if needs[0]:
+        w, gx = contiguous(w_, TGR_K_conv2d_dx), empty_like(x_)
+        p[0], p[2] = cnp.PyArray_DATA(gx), cnp.PyArray_DATA(w)
+        run(TGR_K_conv2d_dx, dtype, p, n, NULL, conv_work(n))
+    if needs[1]:
+        x, gw = contiguous(x_, TGR_K_conv2d_dw), empty_like(w_)
+        p[0], p[2] = cnp.PyArray_DATA(gw), cnp.PyArray_DATA(x)
+        run(TGR_K_conv2d_dw, dtype, p, n, NULL, conv_work(n))
+    if len(needs) == 2:
+        return gx, gw
+    if needs[2]:
+        gb = reduce(TGR_K_sum, g, (0, 2, 3), False, "conv2d_vjp")
+    return gx, gw, gb
+
+
+cdef int pool_sizes(str name, cnp.ndarray x, kernel, stride, padding, ptrdiff_t *n) except -1:
+    """Checks what a pooling is given and writes the sizes that its kernels take."""
+    if cnp.PyArray_NDIM(x) != 4:
+        raise ValueError(f"{name}: expected (N, C, H, W), got {shape_of(x)}")
+    for size, pad in zip(kernel, padding):
+        if 2 * pad > size:
+            raise ValueError(f"{name}: padding {padding} is more than half of the window {kernel}")
+    n[0] = cnp.PyArray_DIMS(x)[0] * cnp.PyArray_DIMS(x)[1]
+    spatial_sizes(name, x, kernel, stride, [(pad, pad) for pad in padding], (1, 1), &n[1], &n[5], &n[3], &n[7], &n[9], NULL)
+    return 0
+
+
+cdef cnp.ndarray pooled(int kernel, cnp.ndarray x_, ptrdiff_t *n):
+    """What the kernel makes of the windows of x, with sizes as its comment says."""
+    cdef cnp.npy_intp dims[4]
+    cdef cnp.ndarray x = contiguous(x_, kernel), y
+    cdef void *p[2]
+    cdef int dtype = dtype_of(x, kernel)
+    dims[0], dims[1], dims[2], dims[3] = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1], n[3], n[4]
+    y = empty(4, dims, x)
+    p[0], p[1] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x)
+    run(kernel, dtype, p, n, NULL, cnp.PyArray_SIZE(x))
+    return y
+
+
+def max_pool2d(cnp.ndarray x not None, kernel, stride, padding):
+    """The maximum of every window of x(N, C, H, W) -> (N, C, OH, OW); NaN wins. All three are pairs of integers; padding, at most
+    half of the window, is never the maximum."""
+    cdef ptrdiff_t n[POOL_SIZES]
+    pool_sizes("max_pool2d", x, kernel, stride, padding, n)
+    return pooled(TGR_K_max_pool2d, x, n)
+
+
+def max_pool2d_vjp(cnp.ndarray g_ not None, cnp.ndarray x_ not None, kernel, stride, padding):
+    """gx of max_pool2d for the cotangent g(N, C, OH, OW): each window's goes to the first of its maxima, or its last NaN."""
+    cdef ptrdiff_t n[POOL_SIZES]
+    cdef void *p[3]
+    pool_sizes("max_pool2d_vjp", x_, kernel, stride, padding, n)
+    cdef int dtype = same_dtype(g_, x_, TGR_K_max_pool2d_vjp)
+    if shape_of(g_) != shape_of(x_)[:2] + (n[3], n[4]):
+        raise ValueError(f"max_pool2d_vjp: expected a cotangent of shape {shape_of(x_)[:2] + (n[3], n[4])}, got {shape_of(g_)}")
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_max_pool2d_vjp), x = contiguous(x_, TGR_K_max_pool2d_vjp), gx = empty_like(x_)
+    p[0], p[1], p[2] = cnp.PyArray_DATA(gx), cnp.PyArray_DATA(g), cnp.PyArray_DATA(x)
+    run(TGR_K_max_pool2d_vjp, dtype, p, n, NULL, cnp.PyArray_SIZE(x))
+    return gx
+
+
+def avg_pool2d(cnp.ndarray x not None, kernel, stride, padding, bint count_include_pad):
+    """The mean of every window of x(N, C, H, W) -> (N, C, OH, OW), over the elements alone or, with count_include_pad, the zeros of
+    the padding too. kernel, stride and padding are pairs of integers; padding is at most half of the window."""
+    cdef ptrdiff_t n[POOL_SIZES]
+    pool_sizes("avg_pool2d", x, kernel, stride, padding, n)
+    n[11] = count_include_pad
+    return pooled(TGR_K_avg_pool2d, x, n)
+
+
+def avg_pool2d_vjp(cnp.ndarray g_ not None, tuple shape, kernel, stride, padding, bint count_include_pad):
+    """gx of avg_pool2d for x of a shape and the cotangent g(N, C, OH, OW)."""
+    cdef ptrdiff_t n[POOL_SIZES]
+    cdef void *p[2]
+    pool_sizes("avg_pool2d_vjp", np.broadcast_to(np.False_, shape), kernel, stride, padding, n)
+    n[11] = count_include_pad
+    if shape_of(g_) != shape[:2] + (n[3], n[4]):
+        raise ValueError(f"avg_pool2d_vjp: expected a cotangent of shape {shape[:2] + (n[3], n[4])}, got {shape_of(g_)}")
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_avg_pool2d_vjp)
+    cdef int dtype = dtype_of(g, TGR_K_avg_pool2d_vjp)
+    cdef cnp.ndarray gx = new(shape, g.dtype)
+    p[0], p[1] = cnp.PyArray_DATA(gx), cnp.PyArray_DATA(g)
+    run(TGR_K_avg_pool2d_vjp, dtype, p, n, NULL, cnp.PyArray_SIZE(gx))
+    return gx
 
 
 # ---- losses --------------------------------------------------------------------------------------------------------

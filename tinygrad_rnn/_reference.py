@@ -406,6 +406,140 @@ def _doubles(name, what, x, shape):
         raise ValueError(f"{name}: {what} must be float64 {shape}, got {x.dtype} {x.shape}")
 
 
+# ---- convolution and pooling: sums over the taps of the window, each a strided slice of the padded input
+
+
+def _window_sizes(name, size, kernel, stride, padding, dilation=(1, 1)):
+    """(OH, OW)"""
+    out = []
+    for length, k, s, (first, last), d in zip(size, kernel, stride, padding, dilation, strict=True):
+        room = length + first + last - d * (k - 1) - 1
+        if min(length, k, s, d) < 1 or min(first, last, room) < 0:
+            raise ValueError(
+                f"{name}: windows of {k} with stride {s}, dilation {d} and padding {(first, last)} do not fit an axis "
+                f"of {length}"
+            )
+        out.append(room // s + 1)
+    return tuple(out)
+
+
+def _padded(x, padding, value=0):
+    return np.pad(x, [(0, 0), (0, 0), *padding], constant_values=value)
+
+
+def _unpadded(x, padding):
+    (top, bottom), (left, right) = padding
+    return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right]
+
+
+def _taps(out, kernel, stride, dilation=(1, 1)):
+    """(place in the window, index of what lies there in the last two axes, for all windows), row by row."""
+    for at in np.ndindex(*kernel):
+        starts = [i * d for i, d in zip(at, dilation, strict=True)]
+        pieces = [np.s_[a : a + s * (n - 1) + 1 : s] for a, s, n in zip(starts, stride, out, strict=True)]
+        yield at, (..., *pieces)
+
+
+def _conv_sizes(name, x, w, stride, padding, dilation, groups):
+    _checked(name, x, w)
+    if x.ndim != 4 or w.ndim != 4 or groups < 1 or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
+        raise ValueError(
+            f"{name}: input {x.shape}, weight {w.shape} and groups={groups} do not fit (N, C, H, W) and (O, C / groups, KH, KW)"
+        )
+    return _window_sizes(name, x.shape[2:], w.shape[2:], stride, padding, dilation)
+
+
+def _grouped(x, groups, axis):
+    """x with the axis of the channels split in two."""
+    return x.reshape(*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :])
+
+
+def conv2d(x, w, b, stride, padding, dilation, groups):
+    out = _conv_sizes("conv2d", x, w, stride, padding, dilation, groups)
+    padded, weight = _grouped(_padded(x, padding), groups, 1), _grouped(w, groups, 0)
+    y = np.zeros((len(x), *weight.shape[:2], *out), x.dtype)
+    for at, index in _taps(out, w.shape[2:], stride, dilation):
+        y += np.einsum("ngchw,goc->ngohw", padded[index], weight[(..., *at)])
+    y = y.reshape(len(x), len(w), *out)
+    if b is not None:
+        _checked("conv2d", x, b)
+        if b.shape != w.shape[:1]:
+            raise ValueError(f"conv2d: bias {b.shape} does not fit the weight {w.shape}; expected {w.shape[:1]}")
+        y += b[:, None, None]
+    return y
+
+
+def conv2d_vjp(g, x, w, needs, stride, padding, dilation, groups):
+    out = _conv_sizes("conv2d_vjp", x, w, stride, padding, dilation, groups)
+    _checked("conv2d_vjp", g, x)
+    if g.shape != (len(x), len(w), *out):
+        raise ValueError(f"conv2d_vjp: expected a cotangent of shape {(len(x), len(w), *out)}, got {g.shape}")
+    padded, weight, cotangent = _grouped(_padded(x, padding), groups, 1), _grouped(w, groups, 0), _grouped(g, groups, 1)
+    gx, gw = np.zeros_like(padded), np.zeros_like(weight)
+    for at, index in _taps(out, w.shape[2:], stride, dilation):
+        gx[index] += np.einsum("ngohw,goc->ngchw", cotangent, weight[(..., *at)])
+        gw[(..., *at)] = np.einsum("ngohw,ngchw->goc", cotangent, padded[index])
+    gx = _unpadded(gx.reshape(len(x), x.shape[1], *gx.shape[-2:]), padding)
+    return tuple(v if need else None for v, need in zip((gx, gw.reshape(w.shape), g.sum((0, 2, 3))), needs, strict=False))
+
+
+def _pool_sizes(name, size, kernel, stride, padding):
+    """(OH, OW), and the padding of both sides"""
+    if any(2 * pad > k for k, pad in zip(kernel, padding, strict=True)):
+        raise ValueError(f"{name}: padding {padding} is more than half of the window {kernel}")
+    both = [(pad, pad) for pad in padding]
+    return _window_sizes(name, size, kernel, stride, both), both
+
+
+def max_pool2d(x, kernel, stride, padding):
+    _checked("max_pool2d", x)
+    out, both = _pool_sizes("max_pool2d", x.shape[2:], kernel, stride, padding)
+    padded = _padded(x, both, -np.inf)
+    return np.max([padded[index] for _, index in _taps(out, kernel, stride)], 0)
+
+
+def max_pool2d_vjp(g, x, kernel, stride, padding):
+    _checked("max_pool2d_vjp", g, x)
+    out, both = _pool_sizes("max_pool2d_vjp", x.shape[2:], kernel, stride, padding)
+    if g.shape != (*x.shape[:2], *out):
+        raise ValueError(f"max_pool2d_vjp: expected a cotangent of shape {(*x.shape[:2], *out)}, got {g.shape}")
+    padded, inside = _padded(x, both, -np.inf), _padded(np.ones_like(x), both)
+    taps = [index for _, index in _taps(out, kernel, stride)]
+    windows = np.array([padded[index] for index in taps])
+    maximal = (windows == windows.max(0)) & np.array([inside[index] > 0 for index in taps])
+    last_nan = len(taps) - 1 - np.isnan(windows)[::-1].argmax(0)
+    chosen = np.where(np.isnan(windows).any(0), last_nan, maximal.argmax(0))
+    gx = np.zeros_like(padded)
+    for i, index in enumerate(taps):
+        gx[index] += np.where(chosen == i, g, 0)
+    return _unpadded(gx, both)
+
+
+def _divisor(shape, dtype, out, both, kernel, stride, count_include_pad):
+    inside = np.pad(np.ones(shape[2:], dtype), both, constant_values=count_include_pad)
+    return np.sum([inside[index] for _, index in _taps(out, kernel, stride)], 0)
+
+
+def avg_pool2d(x, kernel, stride, padding, count_include_pad):
+    _checked("avg_pool2d", x)
+    out, both = _pool_sizes("avg_pool2d", x.shape[2:], kernel, stride, padding)
+    padded = _padded(x, both)
+    total = np.sum([padded[index] for _, index in _taps(out, kernel, stride)], 0)
+    return total / _divisor(x.shape, x.dtype, out, both, kernel, stride, count_include_pad)
+
+
+def avg_pool2d_vjp(g, shape, kernel, stride, padding, count_include_pad):
+    _checked("avg_pool2d_vjp", g)
+    out, both = _pool_sizes("avg_pool2d_vjp", shape[2:], kernel, stride, padding)
+    if g.shape != (*shape[:2], *out):
+        raise ValueError(f"avg_pool2d_vjp: expected a cotangent of shape {(*shape[:2], *out)}, got {g.shape}")
+    gx = _padded(np.zeros(shape, g.dtype), both)
+    share = g / _divisor(shape, g.dtype, out, both, kernel, stride, count_include_pad)
+    for _, index in _taps(out, kernel, stride):
+        gx[index] += share
+    return _unpadded(gx, both)
+
+
 def softmax(x, axis):
     def value(x):
         e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))

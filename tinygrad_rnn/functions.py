@@ -11,6 +11,7 @@ import numpy as np
 from . import ops
 from .generator import Generator
 from .ops import ShapeError
+from .ops.conv import per_axis, per_side
 from .ops.op import normal_axis
 from .tape import current_backend, record
 from .tensor import Tensor, as_axis, as_tensor, lift
@@ -18,6 +19,7 @@ from .tensor import Tensor, as_axis, as_tensor, lift
 Reduction = Literal["mean", "sum", "none"]
 Activation = Literal["tanh", "relu", "sigmoid", "identity"]
 Axis = int | tuple[int, ...] | None
+Sizes = int | Sequence[int]  # for every axis the same, or one for each
 
 
 def _pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
@@ -175,6 +177,98 @@ def mask_steps(x: Any, lengths: Any, t: int) -> Tensor:
     return record(Tensor, ops.mask_steps, (as_tensor(x),), {"lengths": _integers("mask_steps", lengths), "t": as_int(t)})
 
 
+def conv1d(
+    x: Any,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes | Literal["valid", "same"] = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Tensor:
+    """The cross-correlation of x(N, C, L) with weight(O, C / groups, K), + bias(O) -> (N, O, L'), as
+    torch.nn.functional.conv1d; without the batch axis as well. The settings are those of conv2d, along one axis."""
+    return _conv(ops.conv1d, 1, x, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d(
+    x: Any,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes | Literal["valid", "same"] = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Tensor:
+    """The cross-correlation of x(N, C, H, W) with weight(O, C / groups, KH, KW), + bias(O) -> (N, O, H', W'), as
+    torch.nn.functional.conv2d; without the batch axis as well.
+
+    y[n, o, i, j] = bias[o] + sum over c, k, l of weight[o, c, k, l] x[n, c, i stride + k dilation - padding, j ... + l ...]
+
+    stride     steps between windows, an integer or one for each axis
+    padding    zeros on both sides of each axis; "valid" is 0; "same", for stride 1, gives an output as large as the input
+    dilation   steps between the elements of a window
+    groups     the channels are cut into so many groups; each group of outputs sees its group of inputs alone
+
+    H' = (H + 2 padding - dilation (KH - 1) - 1) // stride + 1. All of one dtype, float32 or float64. Raises ShapeError (a
+    ValueError) where shapes do not fit, ValueError for other settings, TypeError for mixed dtypes."""
+    return _conv(ops.conv2d, 2, x, weight, bias, stride, padding, dilation, groups)
+
+
+def _conv(
+    op: ops.Op, axes: int, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any
+) -> Tensor:
+    x, weight = _pair(x, weight)
+    stride, dilation = (per_axis(op.name, n, v, axes, 1) for n, v in (("stride", stride), ("dilation", dilation)))
+    (groups,) = per_axis(op.name, "groups", groups, 1, 1)
+    kernel = weight.shape[2:] if weight.ndim == axes + 2 else (1,) * axes  # else the op says that the weight does not fit
+    padding = per_side(op.name, padding, kernel, stride, dilation)
+    settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return record(Tensor, op, (x, weight) if bias is None else (x, weight, as_tensor(bias)), settings)
+
+
+def max_pool1d(x: Any, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0) -> Tensor:
+    """The maximum of every window of x(N, C, L) -> (N, C, L'), or without N, as torch.nn.functional.max_pool1d; windows,
+    gradient and errors are those of max_pool2d, along one axis."""
+    return _pool(ops.max_pool1d, 1, x, kernel_size, stride, padding)
+
+
+def max_pool2d(x: Any, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0) -> Tensor:
+    """The maximum of every window of x(N, C, H, W) -> (N, C, H', W'), or without N, as torch.nn.functional.max_pool2d.
+
+    kernel_size   of a window, an integer or one for each axis
+    stride        steps between windows; kernel_size where None
+    padding       on both sides of each axis, at most half of the window; it is never the maximum
+
+    The first of several maxima takes the gradient; NaN is larger than anything, and its last one takes the gradient.
+    H' = (H + 2 padding - kernel_size) // stride + 1. Raises ShapeError (a ValueError) where shapes do not fit, ValueError for
+    other settings."""
+    return _pool(ops.max_pool2d, 2, x, kernel_size, stride, padding)
+
+
+def avg_pool1d(
+    x: Any, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, *, count_include_pad: bool = True
+) -> Tensor:
+    """The mean of every window of x(N, C, L) -> (N, C, L'), or without N, as torch.nn.functional.avg_pool1d; windows and errors
+    are those of max_pool2d, along one axis, and count_include_pad is that of avg_pool2d."""
+    return _pool(ops.avg_pool1d, 1, x, kernel_size, stride, padding, count_include_pad=bool(count_include_pad))
+
+
+def avg_pool2d(
+    x: Any, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, *, count_include_pad: bool = True
+) -> Tensor:
+    """The mean of every window of x(N, C, H, W) -> (N, C, H', W'), or without N, as torch.nn.functional.avg_pool2d: windows and
+    errors are those of max_pool2d. With count_include_pad the zeros of the padding count as elements."""
+    return _pool(ops.avg_pool2d, 2, x, kernel_size, stride, padding, count_include_pad=bool(count_include_pad))
+
+
+def _pool(op: ops.Op, axes: int, x: Any, kernel_size: Any, stride: Any, padding: Any, **params: Any) -> Tensor:
+    kernel = per_axis(op.name, "kernel_size", kernel_size, axes, 1)
+    stride = kernel if stride is None else per_axis(op.name, "stride", stride, axes, 1)
+    padding = per_axis(op.name, "padding", padding, axes, 0)
+    return record(Tensor, op, (as_tensor(x),), {"kernel": kernel, "stride": stride, "padding": padding, **params})
+
+
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Sum over an axis, several, or all."""
     return as_tensor(x).sum(axis, keepdims)
@@ -272,7 +366,11 @@ def _integers(name: str, x: Any) -> np.ndarray:
 __all__ = [
     "add",
     "addcmul",
+    "avg_pool1d",
+    "avg_pool2d",
     "concatenate",
+    "conv1d",
+    "conv2d",
     "cross_entropy",
     "div",
     "dropout",
@@ -288,6 +386,8 @@ __all__ = [
     "mask_steps",
     "matmul",
     "max",
+    "max_pool1d",
+    "max_pool2d",
     "mean",
     "mse_loss",
     "mul",

@@ -234,6 +234,28 @@ def _rows_with_lengths(*modes: str) -> Callable[..., list[_Spec]]:
     return lambda n, panel: [*_rows(*modes)(n, panel), ("r", n[:1], None, 8)]
 
 
+def _conv(*operands: str) -> Callable[..., list[_Spec]]:
+    """Pointers to the named arrays of a convolution, the first written."""
+
+    def specs(n: tuple[int, ...], panel: int) -> list[_Spec]:
+        shapes = {
+            "x": n[:4],
+            "w": (n[4], n[1] // n[15], *n[5:7]),
+            "bias": n[4:5],
+            "y": (n[0], n[4], *n[7:9]),
+        }
+        return [("r" if i else "w", shapes[name], None) for i, name in enumerate(operands)]
+
+    return specs
+
+
+def _pool(*operands: str) -> Callable[..., list[_Spec]]:
+    """Pointers to the named arrays of a pooling, the first written."""
+    return lambda n, panel: [
+        ("r" if i else "w", n[:3] if name == "x" else (n[0], *n[3:5]), None) for i, name in enumerate(operands)
+    ]
+
+
 def _reduction(n: tuple[int, ...], panel: int) -> list[_Spec]:
     return [("w", (n[0], n[2]), None), ("r", n, None)]
 
@@ -263,6 +285,12 @@ _SPECS: dict[str, Callable[..., list[_Spec]]] = {
     "lerp_vjp": _rows(*"wwwrrrr"),
     "select_steps": _rows_with_lengths(*"wrr"),
     "mask_steps": _rows_with_lengths(*"wr"),
+    "conv2d": _conv("y", "x", "w", "bias"),
+    "conv2d_dx": _conv("x", "y", "w"),
+    "conv2d_dw": _conv("w", "y", "x"),
+    **dict.fromkeys(("max_pool2d", "avg_pool2d"), _pool("y", "x")),
+    "max_pool2d_vjp": _pool("x", "y", "x"),
+    "avg_pool2d_vjp": _pool("x", "y"),
     **dict.fromkeys(("sum", "max", "logsumexp"), _reduction),
     **dict.fromkeys(("softmax", "log_softmax"), _along_axis),
     "nll": lambda n, panel: [("w", n[:1], None), ("r", n, None), ("r", n[:1], None, 8)],

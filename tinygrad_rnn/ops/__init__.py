@@ -5,6 +5,7 @@ To add one: write the two rules beside their family, bind an `Op` there, list it
 """
 
 from .cells import addcmul, lerp, lstm_gates, lstm_state, rnn_cell
+from .conv import avg_pool1d, avg_pool2d, conv1d, conv2d, max_pool1d, max_pool2d
 from .lengths import mask_steps, select_steps
 from .linear import linear, matmul
 from .loss import cross_entropy, mse_loss
@@ -21,6 +22,7 @@ TABLE: dict[str, Op] = {
         *(matmul, linear),
         *(rnn_cell, lstm_gates, lstm_state, addcmul, lerp),
         *(select_steps, mask_steps),
+        *(conv1d, conv2d, max_pool1d, max_pool2d, avg_pool1d, avg_pool2d),
         *(sum, mean, max, logsumexp),
         *(reshape, transpose, index, take, embedding, concatenate, stack),
         *(softmax, log_softmax),
