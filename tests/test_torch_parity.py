@@ -98,23 +98,155 @@ def test_ops(name, shape):
     close(a.grad, b.grad, "float64", f"gradient of {name} at {x}")
 
 
+TF = torch.nn.functional
+ODD_SHAPES = [(), (1,), (7,), (33,), (0,), (2, 0), (1, 1), (3, 5), (5, 17), (64, 3), (1, 129), (2, 3, 4), (3, 1, 7), (2, 3, 5, 2),
+              (1, 1, 1, 1), (4, 0, 2), (9, 9), (2, 31), (13, 2, 1), (100,), (1025,)]  # fmt: skip
+ACTIVATIONS = {
+    "erf": (tr.erf, torch.erf),
+    "leaky_relu": (tr.leaky_relu, TF.leaky_relu),
+    "leaky_relu 0.3": (lambda x: tr.leaky_relu(x, 0.3), lambda x: TF.leaky_relu(x, 0.3)),
+    "elu": (tr.elu, TF.elu),
+    "elu 1.7": (lambda x: tr.elu(x, 1.7), lambda x: TF.elu(x, 1.7)),
+    "gelu": (tr.gelu, TF.gelu),
+    "gelu tanh": (lambda x: tr.gelu(x, approximate="tanh"), lambda x: TF.gelu(x, approximate="tanh")),
+    "silu": (tr.silu, TF.silu),
+    "softplus": (tr.softplus, TF.softplus),
+    "hardtanh": (tr.hardtanh, TF.hardtanh),
+    "hardtanh -0.4..2": (lambda x: tr.hardtanh(x, -0.4, 2), lambda x: TF.hardtanh(x, -0.4, 2)),
+}
+
+
+def agree(ours, theirs, arrays, rng, what):
+    """Values, and the gradients by every array, for a random cotangent."""
+    dtype = str(arrays[0].dtype)
+    mine, other = [tr.Tensor(v, requires_grad=True) for v in arrays], [torch.tensor(v, requires_grad=True) for v in arrays]
+    y, z = ours(*mine), theirs(*other)
+    close(y.value, z, dtype, what)
+    g = np.asarray(rng.standard_normal(z.shape), dtype)
+    y.backward(g)
+    z.backward(torch.from_numpy(g))
+    for i, (a, b) in enumerate(zip(mine, other, strict=True)):
+        if b.grad is None or a.size == 0:
+            assert a.grad is None or a.size == 0
+        else:
+            close(a.grad, b.grad, dtype, f"gradient {i} of {what}")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name, dtype):
+    rng = np.random.default_rng(5)
+    for shape in ODD_SHAPES:
+        x = np.asarray(rng.standard_normal(shape), dtype)  # in the tails, torch has no digits left
+        if x.size > 3:
+            x.flat[:3] = 0, -0.0, 1
+        agree(*ACTIVATIONS[name], [x], rng, f"{name} {shape}")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("shape", [(4, 3), (5,), (2, 3, 4), (2, 3, 2, 2)])
-def test_losses(shape, reduction):
+def test_losses_of_classes(reduction, dtype):
     rng = np.random.default_rng(3)
-    x = rng.standard_normal(shape)
-    target = rng.integers(0, shape[1] if len(shape) > 1 else shape[0], shape[:1] + shape[2:] if len(shape) > 1 else ())
-    for ours, theirs, goal in (
-        (tr.cross_entropy, torch.nn.functional.cross_entropy, target),
-        (tr.mse_loss, torch.nn.functional.mse_loss, rng.standard_normal(shape)),
-    ):
-        a, b = tr.Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
-        y, z = ours(a, goal, reduction=reduction), theirs(b, torch.tensor(goal), reduction=reduction)
-        g = rng.standard_normal(z.shape)
-        y.backward(np.asarray(g))
-        z.backward(torch.tensor(g))
-        close(y.value, z, "float64", ours.__name__)
-        close(a.grad, b.grad, "float64", f"gradient of {ours.__name__}")
+    shapes = [(4, 3), (5,), (1,), (1, 1), (2, 3, 4), (2, 3, 2, 2), (7, 2), (1, 33), (129, 3), (3, 17), (2, 1, 5), (17, 5, 1)]
+    for shape in shapes:
+        x = rng.standard_normal(shape).astype(dtype)
+        classes = shape[1] if len(shape) > 1 else shape[0]
+        target = np.asarray(rng.integers(0, classes, shape[:1] + shape[2:] if len(shape) > 1 else ()))
+        for ignored in (None, -100, 0):
+            t = target.copy()
+            if ignored is not None and t.size > 1:
+                t.flat[::2] = ignored
+                t.flat[1] = classes - 1
+            keywords = {"reduction": reduction} | ({} if ignored is None or t.size < 2 else {"ignore_index": ignored})
+            if t.size > 1 and np.all(t == ignored):
+                continue  # nan in both, in other places of the gradient
+            for name in ("cross_entropy", "nll_loss"):
+                agree(
+                    lambda x, n=name: getattr(tr, n)(x, t, **keywords),
+                    lambda x, n=name: getattr(TF, n)(x, torch.tensor(t), **keywords),
+                    [x],
+                    rng,
+                    f"{name} {shape} {keywords}",
+                )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("mse_loss", {}),
+        ("l1_loss", {}),
+        ("huber_loss", {}),
+        ("huber_loss", {"delta": 0.4}),
+        ("smooth_l1_loss", {}),
+        ("smooth_l1_loss", {"beta": 0.4}),
+        ("smooth_l1_loss", {"beta": 0.0}),
+        ("binary_cross_entropy_with_logits", {}),
+    ],
+)
+def test_losses_of_pairs(name, settings, reduction, dtype):
+    rng = np.random.default_rng(6)
+    for shape in ODD_SHAPES:
+        if 0 in shape:
+            continue
+        x, y = (np.asarray(rng.standard_normal(shape) * 2, dtype) for _ in range(2))
+        if x.size > 3:
+            y.flat[:2] = x.flat[:2]
+        if name.startswith("binary"):
+            y = np.asarray(rng.uniform(0, 1, shape).round(1), dtype)
+        agree(
+            lambda x, y: getattr(tr, name)(x, y, reduction=reduction, **settings),
+            lambda x, y: getattr(TF, name)(x, y, reduction=reduction, **settings),
+            [x, y],
+            rng,
+            f"{name} {shape}",
+        )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("affine", [(), (0,), (0, 1), (1,)], ids=["plain", "weight", "weight and bias", "bias"])
+def test_layer_norm_function(affine, dtype):
+    rng = np.random.default_rng(7)
+    shapes = [
+        ((3, 4), 1),
+        ((2, 3, 5), 1),
+        ((2, 3, 5), 2),
+        ((7,), 1),
+        ((1, 17), 1),
+        ((40, 33), 1),
+        ((2, 600), 1),
+        ((2, 3, 4, 5), 3),
+    ]
+    for shape, axes in shapes:
+        x = (rng.standard_normal(shape) * 2 + 1).astype(dtype)
+        given = [np.asarray(rng.standard_normal(shape[-axes:]), dtype) for _ in affine]
+
+        def call(f, x, *given, shape=shape, axes=axes):
+            weight_bias = dict(zip(affine, given, strict=True))
+            return f(x, shape[-axes:], weight_bias.get(0), weight_bias.get(1))
+
+        agree(lambda *a, c=call: c(tr.layer_norm, *a), lambda *a, c=call: c(TF.layer_norm, *a), [x, *given], rng, f"{shape}")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_function(training, dtype):
+    rng = np.random.default_rng(8)
+    shapes = [(3, 4), (4, 1), (17, 33), (40, 5), (2, 3, 5), (1, 3, 7), (5, 1, 3), (2, 130, 4), (3, 2, 4, 5), (129, 2)]
+    for shape in shapes:
+        x = (rng.standard_normal(shape) * 2 + 1).astype(dtype)
+        vectors = [rng.uniform(0.5, 2, shape[1]).astype(dtype) for _ in range(4)]
+        running = [v.copy() for v in vectors[:2]], [torch.tensor(v) for v in vectors[:2]]
+        agree(
+            lambda x, w, b, r=running[0]: tr.batch_norm(x, *r, w, b, training, 0.3),
+            lambda x, w, b, r=running[1]: TF.batch_norm(x, *r, w, b, training, 0.3),
+            [x, *vectors[2:]],
+            rng,
+            f"batch_norm {shape}",
+        )
+        for a, b in zip(*running, strict=True):
+            close(a, b, dtype, f"running statistics {shape}")
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "momentum", "Adam"])
