@@ -388,6 +388,61 @@ def test_running_statistics_are_updated_by_a_replay():
         np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("passes", [(), EXACT, ALL])
+@pytest.mark.parametrize("every", [None, 2])
+def test_training_a_net_with_buffers_and_chance(passes, every):
+    """Weights, running statistics and masks after every step are those of the eager run, in evaluation mode too."""
+    rng = np.random.default_rng(0)
+    data = [(rng.standard_normal((7, 5)), rng.integers(-1, 3, 7)) for _ in range(6)]
+
+    def run(compiled):
+        options = {"dtype": np.float64}
+        net = tr.nn.Sequential(
+            tr.nn.Linear(5, 6, seed=0, **options),
+            tr.nn.BatchNorm1d(6, **options),
+            tr.nn.GELU(),
+            tr.nn.Residual(
+                tr.nn.Sequential(
+                    tr.nn.LayerNorm(6, **options), tr.nn.Linear(6, 6, seed=1, **options), tr.nn.Dropout(0.4, seed=2)
+                ),
+                0.5,
+            ),
+            tr.nn.Linear(6, 3, seed=3, **options),
+        )
+        optimizer = tr.optim.Adam(net.parameters(), 0.01)
+
+        def step(x, target):
+            loss = tr.cross_entropy(net(x), target, ignore_index=-1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        def answer(x):
+            return net(x)
+
+        make = (lambda f: tr.compile(f, passes=passes, checkpoint_every=every)) if compiled else (lambda f: f)
+        update = make(step)
+        trail = []
+        for x, target in data:
+            trail.append(update(x, target).value)
+            trail += [*net.state_dict().values(), *[p.grad.copy() for p in net.parameters()]]
+            trail.append(net[3].module[2].generator.state.copy())
+        net.eval()
+        answer = make(answer)
+        for x, _ in data[:4]:
+            trail.append(answer(x).value)
+        if compiled:
+            assert (update.program.runs, answer.program.runs) == (4, 2)
+            net[1].running_mean.value += 1.0  # what a later load_state_dict does
+            np.testing.assert_allclose(answer(data[0][0]).value, net(data[0][0]).value, rtol=1e-12)
+        return trail
+
+    exact = set(passes) <= set(EXACT)
+    for mine, theirs in zip(run(True), run(False), strict=True):
+        close(mine, theirs, exact or theirs.dtype.kind in "iu")
+
+
 # ---- what instructions say that kernels touch
 
 

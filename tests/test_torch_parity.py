@@ -7,7 +7,7 @@ import tinygrad_rnn as tr
 
 torch = pytest.importorskip("torch")
 
-TOLERANCE = {"float64": 1e-10, "float32": 2e-5}
+TOLERANCE = {"float64": 1e-10, "float32": 2e-5, "int64": 0}
 
 
 def close(ours, theirs, dtype, what):
@@ -247,6 +247,115 @@ def test_batch_norm_function(training, dtype):
         )
         for a, b in zip(*running, strict=True):
             close(a, b, dtype, f"running statistics {shape}")
+
+
+def loaded(ours, theirs):
+    """torch's module with the state of ours, which has the same names, shapes and dtypes."""
+    state = ours.state_dict()
+    assert {n: (v.shape, str(v.dtype)) for n, v in state.items()} == {
+        n: (tuple(v.shape), str(v.dtype).removeprefix("torch.")) for n, v in theirs.state_dict().items()
+    }
+    theirs.load_state_dict({n: torch.from_numpy(v) for n, v in state.items()})
+    return theirs
+
+
+def same_module(ours, theirs, arrays, rng, dtype, what):
+    """Outputs, the gradients of inputs and parameters, and what is left in the state, for one input after the other."""
+    for x in arrays:
+        ours.zero_grad()
+        theirs.zero_grad()
+        agree(ours, theirs, [x], rng, what)
+        gradients = dict(theirs.named_parameters())
+        for name, p in ours.named_parameters():
+            close(p.grad, gradients[name].grad, dtype, f"gradient of {name} of {what}")
+        for name, value in theirs.state_dict().items():
+            close(ours.state_dict()[name], value, str(value.dtype).removeprefix("torch."), f"{name} of {what}")
+
+
+def drawn(ours, rng):
+    for p in ours.parameters():
+        p.value[...] = rng.standard_normal(p.shape)
+    return ours
+
+
+LAYER_NORMS = [((3, 4), 1), ((1, 5), 1), ((5,), 1), ((2, 3, 5), 1), ((2, 3, 5), 2), ((2, 3, 5), 3), ((40, 33), 1), ((2, 600), 1), ((17, 3), 1),
+               ((16, 16), 1), ((7, 31), 1), ((1, 129), 1), ((130, 8), 1), ((2, 2, 2, 9), 1), ((2, 2, 3, 3), 2), ((3, 1, 11), 1), ((1, 1, 64), 1),
+               ((4, 65), 1), ((9, 127), 1), ((33, 12), 1), ((2, 1030), 1), ((6, 4, 10), 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("affine", "bias"), [(True, True), (True, False), (False, True)])
+def test_layer_norm(affine, bias, dtype):
+    rng = np.random.default_rng(9)
+    for shape, axes in LAYER_NORMS:
+        normalized = shape[-axes:] if axes > 1 else shape[-1]
+        ours = drawn(tr.nn.LayerNorm(normalized, 1e-3, affine, bias, dtype=dtype), rng)
+        theirs = loaded(ours, torch.nn.LayerNorm(normalized, 1e-3, affine, bias, dtype=getattr(torch, dtype)))
+        same_module(ours, theirs, [(rng.standard_normal(shape) * 2 + 1).astype(dtype)], rng, dtype, f"LayerNorm {shape}")
+
+
+BATCH_NORMS = [(3, 4), (4, 1), (17, 33), (40, 5), (2, 3, 5), (1, 3, 7), (5, 1, 3), (3, 130, 4), (129, 2), (64, 16), (3, 7), (9, 129), (16, 16, 2),
+               (4, 3, 1), (33, 31), (5, 64), (6, 2, 9), (1, 1, 40), (8, 12, 3), (1000, 3), (31, 8, 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("momentum", "affine", "tracked"), [(0.1, True, True), (None, True, True), (0.4, False, True), (0.1, True, False)]
+)
+def test_batch_norm(momentum, affine, tracked, dtype):
+    rng = np.random.default_rng(10)
+    for shape in BATCH_NORMS:
+        settings = (shape[1], 1e-3, momentum, affine, tracked)
+        ours = drawn(tr.nn.BatchNorm1d(*settings, dtype=dtype), rng)
+        theirs = loaded(ours, torch.nn.BatchNorm1d(*settings, dtype=getattr(torch, dtype)))
+        arrays = [(rng.standard_normal(shape) * 2 + 1).astype(dtype) for _ in range(3)]
+        same_module(ours, theirs, arrays, rng, dtype, f"BatchNorm1d {shape}")
+        same_module(ours.eval(), theirs.eval(), arrays[:1], rng, dtype, f"BatchNorm1d {shape} in evaluation")
+    with pytest.raises(ValueError, match="(?i)expected more than 1 value per channel when training"):
+        theirs.train()(torch.ones(1, shape[1], dtype=getattr(torch, dtype)))
+    with pytest.raises(ValueError, match="(?i)expected more than 1 value per channel when training"):
+        ours.train()(np.ones((1, shape[1]), dtype))
+
+
+class TorchResidual(torch.nn.Module):
+    def __init__(self, module, scale):
+        super().__init__()
+        self.module, self.scale = module, scale
+
+    def forward(self, x):
+        return x + self.scale * self.module(x)
+
+
+def net_of(nn, residual, width, out, **options):
+    """The same net of our layers or of torch's."""
+    return nn.Sequential(
+        nn.Linear(width, 8, bias=False, **options),  # which the normalisation would take away: its gradient is 0
+        nn.BatchNorm1d(8, **options),
+        nn.LeakyReLU(0.1),
+        residual(
+            nn.Sequential(nn.LayerNorm(8, **options), nn.Linear(8, 8, **options), nn.GELU(), nn.Linear(8, 8, **options)), 0.5
+        ),
+        nn.SiLU(),
+        residual(nn.Sequential(nn.Linear(8, 8, **options), nn.Softplus(), nn.Identity(), nn.ELU(0.7)), 1.0),
+        nn.Hardtanh(-2, 2),
+        nn.Dropout(0.0),
+        nn.Flatten(),
+        nn.Linear(8, out, **options),
+        nn.Tanh(),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nets_of_everything(dtype):
+    rng = np.random.default_rng(11)
+    for n in range(20):
+        batch, width, out = rng.integers((3, 1, 1), (20, 9, 6))
+        ours = net_of(tr.nn, tr.nn.Residual, width, out, dtype=dtype)
+        theirs = loaded(ours, net_of(torch.nn, TorchResidual, int(width), int(out), dtype=getattr(torch, dtype)))
+        arrays = [rng.standard_normal((batch, width)).astype(dtype) for _ in range(2)]
+        if dtype == "float64":
+            same_module(ours, theirs, arrays, rng, dtype, f"net {n}")
+        same_module(ours.eval(), theirs.eval(), arrays, rng, dtype, f"net {n} in evaluation")
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "momentum", "Adam"])

@@ -86,7 +86,7 @@ class RNN(Module):
     returns   output (T, B, hidden_size), the states of the top layer (batch_first swaps T and B), and
               h_n (num_layers, B, hidden_size), the last state of every layer
 
-    nonlinearity  "tanh", "relu", "sigmoid" or "identity"
+    nonlinearity  "tanh", "relu", "sigmoid", "identity", or another name in nn.layers.NONLINEARITIES
     init          names the draw of weight_hh: "default" (PyTorch's, uniform in +-1 / sqrt(H)), "orthogonal", "identity",
                   "normal" or "zeros"
     seed          makes the initial weights reproducible
