@@ -412,11 +412,16 @@ def test_running_statistics(backend):
         tr.batch_norm(batches[0], mean, var, training=True, momentum=0.25)
         np.testing.assert_allclose(mean, 0.75 * before[0] + 0.25 * batches[0].mean((0, 2)), rtol=1e-12)
         np.testing.assert_allclose(var, 0.75 * before[1] + 0.25 * batches[0].var((0, 2), ddof=1), rtol=1e-12)
-        kept = mean.copy()
-        y = tr.batch_norm(tr.Tensor(batches[0], requires_grad=True), mean, var)
-        np.testing.assert_array_equal(mean, kept)
+        x, w = tr.Tensor(batches[0], requires_grad=True), tr.Tensor(np.ones(3), requires_grad=True)
+        kept = mean.copy(), var.copy()
+        y = tr.batch_norm(x, mean, var, w)
+        np.testing.assert_array_equal((mean, var), kept)
+        expected, g = y.value.copy(), rng.standard_normal(y.shape)
         mean += 1  # the way back is that of the statistics that the forward pass saw
-        y.sum().backward()
+        var *= 2
+        y.backward(g)
+        np.testing.assert_allclose(w.grad, (g * expected).sum((0, 2)), rtol=1e-12)
+        np.testing.assert_allclose(x.grad, g / np.sqrt(kept[1] + 1e-5)[:, None], rtol=1e-12)
     assert count == 3
 
 
