@@ -25,7 +25,8 @@ CONVOLUTIONS = [
     (64, 16, (8, 8), 16, (3, 3), 1),
     (8, 64, (32, 32), 64, (3, 3), 1),
 ]
-ELEMENTS = ["add", "mul", "exp", "log", "sqrt", "tanh", "sigmoid", "relu", "copy", "sum", "max"]
+ELEMENTS = ["add", "mul", "exp", "log", "sqrt", "relu", "copy", "sum", "max"]
+ACTIVATIONS = ["tanh", "sigmoid", "erf", "gelu", "silu", "softplus"]
 AXES = [(64, 100), (32, 5000)]  # rows, classes
 
 
@@ -84,6 +85,9 @@ def np_log_softmax(x: np.ndarray, axis: int) -> np.ndarray:
 NUMPY: dict[str, Callable] = {
     "mul": np.multiply,
     "relu": lambda x: np.maximum(x, 0),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "softplus": lambda x: np.logaddexp(0, x),
+    "layer_norm": lambda x, w, b, eps: (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + eps),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "softmax": np_softmax,
     "log_softmax": np_log_softmax,
@@ -273,12 +277,14 @@ def _element_calls(rng: np.random.Generator, dtype: str, quick: bool) -> Iterato
     """(label, function, arrays, keywords, keywords of torch)"""
     for n in (1000,) if quick else (1000, 1_000_000):
         x, y = (rng.uniform(0.1, 3, n).astype(dtype) for _ in range(2))
-        for name in ELEMENTS:
+        for name in ELEMENTS + ACTIVATIONS:
             yield f"{name}, {n}", name, (x, y) if name in ("add", "mul") else (x,), {}, {}
     for rows, classes in AXES[:1] if quick else AXES:
         x = rng.standard_normal((rows, classes)).astype(dtype)
         for name in ("softmax", "log_softmax", "logsumexp"):
             yield f"{name}, {rows} x {classes}", name, (x,), {"axis": 1}, {"dim": 1}
+        plain = {"w": None, "b": None, "eps": 1e-5}
+        yield f"layer_norm, {rows} x {classes}", "layer_norm", (x,), plain, {"normalized_shape": (classes,)}
 
 
 def _elements(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, dict]:
@@ -286,7 +292,7 @@ def _elements(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, 
     rows, numbers = [], {}
     for label, name, arrays, keywords, torch_keywords in _element_calls(rng, dtype, quick):
         ours, twin = getattr(native, name), getattr(reference, name)
-        plain = NUMPY.get(name) or getattr(np, name)
+        plain = NUMPY.get(name) or getattr(np, name, None)
         y, true = ours(*arrays, **keywords), twin(*arrays, **keywords)
         outputs = y if isinstance(y, tuple) else (y,)
         for got, expected in zip(outputs, true if isinstance(true, tuple) else (true,), strict=True):
@@ -297,14 +303,16 @@ def _elements(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, 
             "copy": lambda x=arrays[0]: native.copy(x),
             "copyto": lambda y=target, x=arrays[0]: np.copyto(y, x),
         }
-        contenders["numpy"] = lambda f=plain, a=arrays, k=keywords: f(*a, **k)
+        if plain:
+            contenders["numpy"] = lambda f=plain, a=arrays, k=keywords: f(*a, **k)
         if torch:
-            f, tensors = getattr(torch, "clone" if name == "copy" else name), tuple(map(torch.from_numpy, arrays))
+            of_nets = torch.nn.functional if name in (*ACTIVATIONS[3:], "layer_norm") else torch
+            f, tensors = getattr(of_nets, "clone" if name == "copy" else name), tuple(map(torch.from_numpy, arrays))
             contenders["torch"] = lambda f=f, a=tensors, k=torch_keywords: f(*a, **k)
         t = seconds(contenders, budget)
         speed = sum(v.nbytes for v in (*arrays, *outputs)) / t["ours"]
         copy = 2 * target.nbytes / min(t["copy"], t["copyto"])
-        label += " and its derivative" if isinstance(y, tuple) else ""
+        label += " and its derivative" if name in ACTIVATIONS else ""
         rows.append(
             # the copy of a small array is a call and little else
             [label, f"{speed / 1e9:.1f}", f"{speed / copy:.0%}" if target.size > 10_000 else "-", shown(t["ours"])]

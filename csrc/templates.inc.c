@@ -6,6 +6,7 @@
 #include "strided.template.c"
 #include "reduce.template.c"
 #include "loss.template.c"
+#include "norm.template.c"
 #include "tile.template.c"
 #include "product.template.c"
 #include "matmul.template.c"

@@ -34,7 +34,9 @@ typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
 #define TGR_PER_AXIS -1
 #define TGR_KERNELS(X) \
     X(neg, 2, 1, 0) X(exp, 2, 1, 0) X(log, 2, 1, 0) X(sqrt, 2, 1, 0) X(relu, 2, 1, 0) X(relu_vjp, 3, 1, 0) \
-    X(tanh, 3, 1, 0) X(sigmoid, 3, 1, 0) X(scale, 2, 1, 1) X(fill, 1, 1, 1) \
+    X(tanh, 3, 1, 0) X(sigmoid, 3, 1, 0) X(erf, 3, 1, 0) X(gelu, 3, 1, 0) X(gelu_tanh, 3, 1, 0) X(silu, 3, 1, 0) \
+    X(softplus, 3, 1, 0) X(elu, 3, 1, 1) X(leaky_relu, 3, 1, 1) X(hardtanh, 3, 1, 2) X(absolute, 3, 1, 0) X(huber, 3, 1, 2) \
+    X(scale, 2, 1, 1) X(fill, 1, 1, 1) \
     X(add, 3, TGR_PER_AXIS, 0) X(sub, 3, TGR_PER_AXIS, 0) X(mul, 3, TGR_PER_AXIS, 0) X(div, 3, TGR_PER_AXIS, 0) \
     X(pow, 3, TGR_PER_AXIS, 0) X(pow_dbase, 3, TGR_PER_AXIS, 0) X(pow_dexponent, 3, TGR_PER_AXIS, 0) \
     X(equal, 3, TGR_PER_AXIS, 0) X(copy, 2, TGR_PER_AXIS, 0) X(accumulate, 2, TGR_PER_AXIS, 0) \
@@ -45,7 +47,9 @@ typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
     X(conv2d, 4, 16, 0) X(conv2d_dx, 3, 16, 0) X(conv2d_dw, 3, 16, 0) \
     X(max_pool2d, 2, 11, 0) X(max_pool2d_vjp, 3, 11, 0) X(avg_pool2d, 2, 12, 0) X(avg_pool2d_vjp, 2, 12, 0) \
     X(sum, 2, 3, 0) X(max, 2, 3, 0) X(logsumexp, 2, 3, 0) X(softmax, 2, 3, 0) X(log_softmax, 2, 3, 0) \
-    X(nll, 3, 2, 0) X(cross_entropy_vjp, 4, 2, 0) X(take, 3, 3, 0) X(take_add, 3, 3, 0) \
+    X(nll, 3, 3, 0) X(nll_vjp, 3, 3, 0) X(cross_entropy_vjp, 4, 3, 0) X(count_targets, 2, 2, 0) X(bce_with_logits, 4, 1, 0) \
+    X(layer_norm, 6, 2, 1) X(layer_norm_vjp, 8, 2, 0) X(moments, 3, 2, 0) X(batch_norm, 6, 2, 1) X(batch_norm_vjp, 8, 3, 1) \
+    X(track_moments, 5, 2, 1) X(take, 3, 3, 0) X(take_add, 3, 3, 0) \
     X(add_norm, 2, 1, 0) X(clip_to_norm, 2, 1, 1) X(clip_to_value, 1, 1, 1) X(sgd, 4, 1, 0) X(adam, 6, 1, 0) X(rmsprop, 6, 1, 0) \
     X(keep_mask, 2, 1, 1) X(multiply_adds, 1, 0, 1)
 

@@ -1,6 +1,7 @@
 """One declarative case per op. It drives the tests of values, gradients, dtypes, layouts, backends and instruction sets; a
 test asserts that no op lacks one."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -60,12 +61,99 @@ def np_logsumexp(x, axis=None, keepdims=False):
         return np.log(np.exp(x).sum(axis, keepdims=keepdims))
 
 
-def np_cross_entropy(x, reduction):
-    target = TARGETS[x.shape]
+def np_nll(x, target, reduction, ignore):
     axis = 1 if x.ndim > 1 else 0
-    log_p = np.log(np_softmax(x, axis))
-    picked = -np.take_along_axis(log_p, np.expand_dims(target, axis), axis).squeeze(axis)
-    return picked if reduction == "none" else picked.sum() if reduction == "sum" else picked.mean()
+    counts = target != ignore
+    picked = np.take_along_axis(x, np.expand_dims(np.where(counts, target, 0), axis), axis).squeeze(axis)
+    losses = np.where(counts, -picked, 0)
+    return losses if reduction == "none" else losses.sum() / (counts.sum() if reduction == "mean" else 1)
+
+
+def np_cross_entropy(x, target, reduction, ignore):
+    return np_nll(np.log(np_softmax(x, 1 if x.ndim > 1 else 0)), target, reduction, ignore)
+
+
+def of_classes(op, call, oracle):
+    """A loss of classes, reduced in every way, and with targets of which some are ignored."""
+    for r in ("mean", "sum", "none"):
+        for ignore in (None, -100, 2):
+            keywords = {} if ignore is None else {"ignore_index": ignore}
+            target_of = lambda x, ignore=ignore: TARGETS[x.shape] if ignore is None else np.where(TARGETS[x.shape] == 2, ignore, TARGETS[x.shape])  # fmt: skip # noqa: E731
+            yield one(
+                op,
+                lambda x, r=r, k=keywords, t=target_of: call(x, t(x), r, **k),
+                lambda x, r=r, i=ignore, t=target_of: oracle(x, t(x), r, -100 if i is None else i),
+                shapes=tuple((s,) for s in TARGETS),
+                label=r if ignore is None else f"{r}, {ignore} ignored",
+            )
+
+
+def of_pairs(op, call, oracle, label="", **kw):
+    """A loss of two equal shapes, reduced in every way."""
+    for r, reduce in (("mean", np.mean), ("sum", np.sum), ("none", np.asarray)):
+        yield two(
+            op,
+            lambda x, y, r=r: call(x, y, r),
+            lambda x, y, reduce=reduce: reduce(oracle(x, y)),
+            shapes=(((), ()), ((3,), (3,)), ((2, 4), (2, 4)), ((1, 17), (1, 17)), ((67,), (67,))),
+            label=label + r,
+            **kw,
+        )
+
+
+def np_huber(d, delta):
+    return np.where(np.abs(d) <= delta, d * d / 2, delta * (np.abs(d) - delta / 2))
+
+
+def np_norm(x, axes, eps):
+    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
+
+
+LAYER_NORM = (((3, 4), (4,)), ((2, 3, 5), (5,)), ((2, 3, 4), (3, 4)), ((7,), (7,)), ((2, 1), (1,)), ((0, 3), (3,)), ((2, 0), (0,)),
+              ((5, 33), (33,)), ((18, 129), (129,)), ((2, 1100), (1100,)))  # fmt: skip
+
+
+def layer_norm(weighted, biased):
+    eps = 1e-2  # rows of two near numbers would be ill-conditioned
+
+    def call(x, *affine):
+        shape = affine[0].shape if affine else x.shape[1:] if x.ndim > 1 else x.shape
+        w, b = (affine[0] if weighted else None), (affine[-1] if biased else None)
+        return tr.layer_norm(x, shape, w, b, eps)
+
+    def oracle(x, *affine):
+        n = affine[0].ndim if affine else max(x.ndim - 1, 1)
+        z = np_norm(x, tuple(range(x.ndim - n, x.ndim)), eps) if x.size else x
+        return z * (affine[0] if weighted else 1) + (affine[-1] if biased else 0)
+
+    shapes = tuple((x, *[w] * (weighted + biased)) for x, w in LAYER_NORM)
+    label = " and ".join(["weight"] * weighted + ["bias"] * biased) or "plain"
+    return Case("layer_norm", call, oracle, shapes, label=label)
+
+
+def batch_norm(training, weighted, biased, tracked=True):
+    eps = 1e-2
+    statistics = lambda n, dtype: (np.linspace(-1, 1, n, dtype=dtype), np.linspace(0.5, 2, n, dtype=dtype))  # noqa: E731
+
+    def call(x, *affine):
+        w, b = (affine[0] if weighted else None), (affine[-1] if biased else None)
+        running = statistics(x.shape[1], x.dtype) if tracked else (None, None)
+        return tr.batch_norm(x, *running, w, b, training, 0.1, eps, num_batches_tracked=np.zeros((), np.int64))
+
+    def oracle(x, *affine):
+        wide = lambda v: v.reshape(-1, *[1] * (x.ndim - 2))  # noqa: E731
+        if training or not tracked:
+            z = np_norm(x, (0, *range(2, x.ndim)), eps)
+        else:
+            mean, variance = map(wide, statistics(x.shape[1], np.float64))
+            z = (x - mean) / np.sqrt(variance + eps)
+        return z * (wide(affine[0]) if weighted else 1) + (wide(affine[-1]) if biased else 0)
+
+    inputs = [(3, 4), (2, 1), (2, 3, 5), (1, 3, 2), (3, 1, 2), (4, 33), (40, 5), (2, 130, 3), (3, 0), (2, 3, 2, 2)]
+    inputs += [] if training else [(0, 3), (1, 3), (2, 3, 0)]
+    shapes = tuple((x, *[x[1:2]] * (weighted + biased)) for x in inputs)
+    affine = " and ".join(["weight"] * weighted + ["bias"] * biased) or "plain"
+    return Case("batch_norm", call, oracle, shapes, label=f"{'training' if training else 'evaluation'}, {affine}" + ("" if tracked else ", untracked"))  # fmt: skip
 
 
 def dropout(p):
@@ -219,6 +307,25 @@ CASES = (
     one("tanh", tr.tanh, np.tanh, low=-4, high=4),
     one("sigmoid", tr.sigmoid, lambda x: 1 / (1 + np.exp(-x)), low=-6, high=6),
     one("relu", tr.relu, lambda x: np.maximum(x, 0), spread=True),
+    one("erf", tr.erf, np.vectorize(math.erf, otypes=[float]), low=-4, high=4),
+    one("gelu", tr.gelu, lambda x: x * (1 + np.vectorize(math.erf, otypes=[float])(x / 2**0.5)) / 2, low=-4, high=4),
+    one(
+        "gelu",
+        lambda x: tr.gelu(x, approximate="tanh"),
+        lambda x: x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2,
+        low=-4,
+        high=4,
+        label="tanh",
+    ),
+    one("silu", tr.silu, lambda x: x / (1 + np.exp(-x)), low=-6, high=6),
+    one("softplus", tr.softplus, lambda x: np.logaddexp(0, x), low=-6, high=6),
+    one("elu", tr.elu, lambda x: np.where(x > 0, x, np.expm1(x))),
+    one("elu", lambda x: tr.elu(x, 1.5), lambda x: np.where(x > 0, x, 1.5 * np.expm1(x)), spread=True, label="alpha 1.5"),
+    one("leaky_relu", tr.leaky_relu, lambda x: np.where(x > 0, x, 0.01 * x), spread=True),
+    one("leaky_relu", lambda x: tr.leaky_relu(x, 0.3), lambda x: np.where(x > 0, x, 0.3 * x), spread=True, label="slope 0.3"),
+    # scaled, or the spread inputs would come near -1
+    one("hardtanh", lambda x: tr.hardtanh(x * 0.9), lambda x: np.clip(x * 0.9, -1, 1), spread=True),
+    one("hardtanh", lambda x: tr.hardtanh(x, -0.5, 3), lambda x: np.clip(x, -0.5, 3), spread=True, label="-0.5..3"),
     *(dropout(p) for p in (0.3, 0.9, 1)),
     Case("matmul", tr.matmul, np.matmul, MATMUL),
     Case("linear", tr.linear, lambda x, w, b: x @ w.T + b, LINEAR),
@@ -334,24 +441,31 @@ CASES = (
     one("softmax", lambda x: tr.softmax(x, axis=0), lambda x: np_softmax(x, 0), shapes=AXES, label="axis 0"),
     one("log_softmax", tr.log_softmax, lambda x: np.log(np_softmax(x, -1)), shapes=AXES + (((0, 3),), ((3, 0),))),
     one("log_softmax", lambda x: tr.log_softmax(x, axis=0), lambda x: np.log(np_softmax(x, 0)), shapes=AXES, label="axis 0"),
-    *[
-        one(
-            "cross_entropy",
-            lambda x, r=r: tr.cross_entropy(x, TARGETS[x.shape], r),
-            lambda x, r=r: np_cross_entropy(x, r),
-            shapes=tuple((s,) for s in TARGETS),
-            label=r,
+    *(layer_norm(weighted, biased) for weighted in (False, True) for biased in (False, True)),
+    *(
+        batch_norm(*kinds)
+        for kinds in (
+            (True, True, True),
+            (True, False, True),
+            (True, False, False, False),
+            (False, True, True),
+            (False, True, False),
         )
-        for r in ("mean", "sum", "none")
-    ],
-    *[
-        two(
-            "mse_loss",
-            lambda x, y, r=r: tr.mse_loss(x, y, r),
-            lambda x, y, r=r: {"mean": np.mean, "sum": np.sum, "none": np.asarray}[r]((x - y) ** 2),
-            shapes=(((), ()), ((3,), (3,)), ((2, 4), (2, 4)), ((1, 17), (1, 17))),
-            label=r,
-        )
-        for r in ("mean", "sum", "none")
-    ],
+    ),
+    *of_classes("cross_entropy", tr.cross_entropy, np_cross_entropy),
+    *of_classes("nll_loss", tr.nll_loss, np_nll),
+    *of_pairs("mse_loss", tr.mse_loss, lambda x, y: (x - y) ** 2),
+    *of_pairs("l1_loss", tr.l1_loss, lambda x, y: np.abs(x - y)),
+    *of_pairs("huber_loss", tr.huber_loss, lambda x, y: np_huber(x - y, 1)),
+    *of_pairs("huber_loss", lambda x, y, r: tr.huber_loss(x, y, r, 0.3), lambda x, y: np_huber(x - y, 0.3), "delta 0.3, "),
+    *of_pairs("smooth_l1_loss", tr.smooth_l1_loss, lambda x, y: np_huber(x - y, 1)),
+    *of_pairs(
+        "smooth_l1_loss", lambda x, y, r: tr.smooth_l1_loss(x, y, r, 0.3), lambda x, y: np_huber(x - y, 0.3) / 0.3, "beta 0.3, "
+    ),
+    *of_pairs("smooth_l1_loss", lambda x, y, r: tr.smooth_l1_loss(x, y, r, 0), lambda x, y: np.abs(x - y), "beta 0, "),
+    *of_pairs(
+        "binary_cross_entropy_with_logits",
+        lambda x, t, r: tr.binary_cross_entropy_with_logits(x, t, r),
+        lambda x, t: np.logaddexp(0, x) - x * t,
+    ),
 )

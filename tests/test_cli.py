@@ -113,7 +113,7 @@ def test_unusable_paths(text, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--hidden", "0"], ["--steps", "1"], ["--updates", "-1"], ["--nonlinearity", "gelu"], ["--seed", "x"], ["extra"]],
+    [["--hidden", "0"], ["--steps", "1"], ["--updates", "-1"], ["--nonlinearity", "swish"], ["--seed", "x"], ["extra"]],
 )
 def test_wrong_options_end_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:

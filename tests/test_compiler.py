@@ -382,6 +382,123 @@ def test_dropout_draws_afresh_at_every_replay():
     assert len(set(run(True))) > 3
 
 
+REPLAYED = [c for c in CASES if c.op not in ("dropout", "batch_norm")]  # these write to what their cases make anew in each call
+
+
+@pytest.mark.parametrize("case", REPLAYED, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_op_is_replayed(case, dtype):
+    """With other values than those captured, which decide about every branch that a rule could have taken."""
+    rng = np.random.default_rng(7)
+    shapes = max((s for s in case.shapes if all(0 not in x for x in s)), key=lambda s: sum(map(np.prod, s)))
+    parameters = [tr.nn.Parameter(x, name=f"p{i}") for i, x in enumerate(case.inputs(rng, shapes, dtype))]
+    mask = case.op == "take" and case.label == "mask"  # positions are data of the call
+
+    def step(*arrays):
+        for p in parameters:
+            p.zero_grad()
+        y = case.call(*[p * tr.Tensor(x) if case.op != "take" else p for p, x in zip(parameters, arrays, strict=True)])
+        y.sum().backward()
+        return y
+
+    calls = [tuple(rng.uniform(0.5, 1.5, s).astype(dtype) for s in shapes) for _ in range(1 if mask else 3)]
+    for passes in ((), ALL):
+        compare(step, calls, passes, parameters, scale=10)
+
+
+def test_targets_that_are_ignored_are_those_of_the_replay():
+    x = tr.nn.Parameter(np.random.default_rng(0).standard_normal((5, 3)), name="x")
+
+    def step(target):
+        x.zero_grad()
+        losses = [f(x, target) for f in (tr.cross_entropy, tr.nll_loss)]
+        (losses[0] + losses[1]).backward()
+        return losses
+
+    calls = [(np.array(t),) for t in ([0, 1, 2, 0, 1], [-100, 1, -100, 0, 1], [-100] * 4 + [2], [0, -100, 0, 0, 0])]
+    for passes in ((), ALL):
+        compare(step, calls, passes, [x])
+
+
+def test_running_statistics_are_updated_by_a_replay():
+    rng = np.random.default_rng(1)
+    calls = [rng.standard_normal((6, 3, 2)) for _ in range(5)]
+
+    def run(compiled):
+        mean, var, count, w = np.zeros(3), np.ones(3), np.zeros((), np.int64), tr.nn.Parameter(np.ones(3), name="w")
+
+        def step(x):
+            w.zero_grad()
+            y = tr.batch_norm(x, mean, var, w, training=True, num_batches_tracked=count)
+            ((y + tr.batch_norm(x, mean, var, w)) ** 2).sum().backward()
+            return y
+
+        f = tr.compile(step) if compiled else step
+        out = []
+        for x in calls:
+            out += [f(x).value, w.grad.copy(), mean.copy(), var.copy(), count.copy()]
+        assert count == 5
+        return out
+
+    for mine, theirs in zip(run(True), run(False), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("passes", [(), EXACT, ALL])
+@pytest.mark.parametrize("every", [None, 2])
+def test_training_a_net_with_buffers_and_chance(passes, every):
+    """Weights, running statistics and masks after every step are those of the eager run, in evaluation mode too."""
+    rng = np.random.default_rng(0)
+    data = [(rng.standard_normal((7, 5)), rng.integers(-1, 3, 7)) for _ in range(6)]
+
+    def run(compiled):
+        options = {"dtype": np.float64}
+        net = tr.nn.Sequential(
+            tr.nn.Linear(5, 6, seed=0, **options),
+            tr.nn.BatchNorm1d(6, **options),
+            tr.nn.GELU(),
+            tr.nn.Residual(
+                tr.nn.Sequential(
+                    tr.nn.LayerNorm(6, **options), tr.nn.Linear(6, 6, seed=1, **options), tr.nn.Dropout(0.4, seed=2)
+                ),
+                0.5,
+            ),
+            tr.nn.Linear(6, 3, seed=3, **options),
+        )
+        optimizer = tr.optim.Adam(net.parameters(), 0.01)
+
+        def step(x, target):
+            loss = tr.cross_entropy(net(x), target, ignore_index=-1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        def answer(x):
+            return net(x)
+
+        make = (lambda f: tr.compile(f, passes=passes, checkpoint_every=every)) if compiled else (lambda f: f)
+        update = make(step)
+        trail = []
+        for x, target in data:
+            trail.append(update(x, target).value)
+            trail += [*net.state_dict().values(), *[p.grad.copy() for p in net.parameters()]]
+            trail.append(net[3].module[2].generator.state.copy())
+        net.eval()
+        answer = make(answer)
+        for x, _ in data[:4]:
+            trail.append(answer(x).value)
+        if compiled:
+            assert (update.program.runs, answer.program.runs) == (4, 2)
+            net[1].running_mean.value += 1.0  # what a later load_state_dict does
+            np.testing.assert_allclose(answer(data[0][0]).value, net(data[0][0]).value, rtol=1e-12)
+        return trail
+
+    exact = set(passes) <= set(EXACT)
+    for mine, theirs in zip(run(True), run(False), strict=True):
+        close(mine, theirs, exact or theirs.dtype.kind in "iu")
+
+
 # ---- what instructions say that kernels touch
 
 
@@ -924,6 +1041,8 @@ OPS = [
     "scale",
     "bias",
     "slice",
+    "gelu",
+    "layer_norm",
 ]
 
 
@@ -953,6 +1072,8 @@ def evaluate(program, x, parameters):
                     "scale": lambda u, v: u * 0.5,
                     "bias": lambda u, v: u + biases[1],
                     "slice": lambda u, v: u[::-1],
+                    "gelu": lambda u, v: tr.gelu(u),
+                    "layer_norm": lambda u, v: tr.layer_norm(u, COLUMNS, biases[n % 2], eps=0.1),
                 }[op](u, v)
             )
     return sum((p * (1.0 + i) for i, p in enumerate(pool[-3:])), pool[-1] * 0.0).sum()

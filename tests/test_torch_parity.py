@@ -7,7 +7,7 @@ import tinygrad_rnn as tr
 
 torch = pytest.importorskip("torch")
 
-TOLERANCE = {"float64": 1e-10, "float32": 2e-5}
+TOLERANCE = {"float64": 1e-10, "float32": 2e-5, "int64": 0}
 
 
 def close(ours, theirs, dtype, what):
@@ -178,23 +178,264 @@ def test_ops(name, shape):
     close(a.grad, b.grad, "float64", f"gradient of {name} at {x}")
 
 
+TF = torch.nn.functional
+ODD_SHAPES = [(), (1,), (7,), (33,), (0,), (2, 0), (1, 1), (3, 5), (5, 17), (64, 3), (1, 129), (2, 3, 4), (3, 1, 7), (2, 3, 5, 2),
+              (1, 1, 1, 1), (4, 0, 2), (9, 9), (2, 31), (13, 2, 1), (100,), (1025,)]  # fmt: skip
+ACTIVATIONS = {
+    "erf": (tr.erf, torch.erf),
+    "leaky_relu": (tr.leaky_relu, TF.leaky_relu),
+    "leaky_relu 0.3": (lambda x: tr.leaky_relu(x, 0.3), lambda x: TF.leaky_relu(x, 0.3)),
+    "elu": (tr.elu, TF.elu),
+    "elu 1.7": (lambda x: tr.elu(x, 1.7), lambda x: TF.elu(x, 1.7)),
+    "gelu": (tr.gelu, TF.gelu),
+    "gelu tanh": (lambda x: tr.gelu(x, approximate="tanh"), lambda x: TF.gelu(x, approximate="tanh")),
+    "silu": (tr.silu, TF.silu),
+    "softplus": (tr.softplus, TF.softplus),
+    "hardtanh": (tr.hardtanh, TF.hardtanh),
+    "hardtanh -0.4..2": (lambda x: tr.hardtanh(x, -0.4, 2), lambda x: TF.hardtanh(x, -0.4, 2)),
+}
+
+
+def agree(ours, theirs, arrays, rng, what):
+    """Values, and the gradients by every array, for a random cotangent."""
+    dtype = str(arrays[0].dtype)
+    mine, other = [tr.Tensor(v, requires_grad=True) for v in arrays], [torch.tensor(v, requires_grad=True) for v in arrays]
+    y, z = ours(*mine), theirs(*other)
+    close(y.value, z, dtype, what)
+    g = np.asarray(rng.standard_normal(z.shape), dtype)
+    y.backward(g)
+    z.backward(torch.from_numpy(g))
+    for i, (a, b) in enumerate(zip(mine, other, strict=True)):
+        if b.grad is None or a.size == 0:
+            assert a.grad is None or a.size == 0
+        else:
+            close(a.grad, b.grad, dtype, f"gradient {i} of {what}")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name, dtype):
+    rng = np.random.default_rng(5)
+    for shape in ODD_SHAPES:
+        x = np.asarray(rng.standard_normal(shape), dtype)  # in the tails, torch has no digits left
+        if x.size > 3:
+            x.flat[:3] = 0, -0.0, 1
+        agree(*ACTIVATIONS[name], [x], rng, f"{name} {shape}")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("shape", [(4, 3), (5,), (2, 3, 4), (2, 3, 2, 2)])
-def test_losses(shape, reduction):
+def test_losses_of_classes(reduction, dtype):
     rng = np.random.default_rng(3)
-    x = rng.standard_normal(shape)
-    target = rng.integers(0, shape[1] if len(shape) > 1 else shape[0], shape[:1] + shape[2:] if len(shape) > 1 else ())
-    for ours, theirs, goal in (
-        (tr.cross_entropy, torch.nn.functional.cross_entropy, target),
-        (tr.mse_loss, torch.nn.functional.mse_loss, rng.standard_normal(shape)),
-    ):
-        a, b = tr.Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
-        y, z = ours(a, goal, reduction=reduction), theirs(b, torch.tensor(goal), reduction=reduction)
-        g = rng.standard_normal(z.shape)
-        y.backward(np.asarray(g))
-        z.backward(torch.tensor(g))
-        close(y.value, z, "float64", ours.__name__)
-        close(a.grad, b.grad, "float64", f"gradient of {ours.__name__}")
+    shapes = [(4, 3), (5,), (1,), (1, 1), (2, 3, 4), (2, 3, 2, 2), (7, 2), (1, 33), (129, 3), (3, 17), (2, 1, 5), (17, 5, 1)]
+    for shape in shapes:
+        x = rng.standard_normal(shape).astype(dtype)
+        classes = shape[1] if len(shape) > 1 else shape[0]
+        target = np.asarray(rng.integers(0, classes, shape[:1] + shape[2:] if len(shape) > 1 else ()))
+        for ignored in (None, -100, 0):
+            t = target.copy()
+            if ignored is not None and t.size > 1:
+                t.flat[::2] = ignored
+                t.flat[1] = classes - 1
+            keywords = {"reduction": reduction} | ({} if ignored is None or t.size < 2 else {"ignore_index": ignored})
+            if t.size > 1 and np.all(t == ignored):
+                continue  # nan in both, in other places of the gradient
+            for name in ("cross_entropy", "nll_loss"):
+                agree(
+                    lambda x, n=name: getattr(tr, n)(x, t, **keywords),
+                    lambda x, n=name: getattr(TF, n)(x, torch.tensor(t), **keywords),
+                    [x],
+                    rng,
+                    f"{name} {shape} {keywords}",
+                )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("mse_loss", {}),
+        ("l1_loss", {}),
+        ("huber_loss", {}),
+        ("huber_loss", {"delta": 0.4}),
+        ("smooth_l1_loss", {}),
+        ("smooth_l1_loss", {"beta": 0.4}),
+        ("smooth_l1_loss", {"beta": 0.0}),
+        ("binary_cross_entropy_with_logits", {}),
+    ],
+)
+def test_losses_of_pairs(name, settings, reduction, dtype):
+    rng = np.random.default_rng(6)
+    for shape in ODD_SHAPES:
+        if 0 in shape:
+            continue
+        x, y = (np.asarray(rng.standard_normal(shape) * 2, dtype) for _ in range(2))
+        if x.size > 3:
+            y.flat[:2] = x.flat[:2]
+        if name.startswith("binary"):
+            y = np.asarray(rng.uniform(0, 1, shape).round(1), dtype)
+        agree(
+            lambda x, y: getattr(tr, name)(x, y, reduction=reduction, **settings),
+            lambda x, y: getattr(TF, name)(x, y, reduction=reduction, **settings),
+            [x, y],
+            rng,
+            f"{name} {shape}",
+        )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("affine", [(), (0,), (0, 1), (1,)], ids=["plain", "weight", "weight and bias", "bias"])
+def test_layer_norm_function(affine, dtype):
+    rng = np.random.default_rng(7)
+    shapes = [
+        ((3, 4), 1),
+        ((2, 3, 5), 1),
+        ((2, 3, 5), 2),
+        ((7,), 1),
+        ((1, 17), 1),
+        ((40, 33), 1),
+        ((2, 600), 1),
+        ((2, 3, 4, 5), 3),
+    ]
+    for shape, axes in shapes:
+        x = (rng.standard_normal(shape) * 2 + 1).astype(dtype)
+        given = [np.asarray(rng.standard_normal(shape[-axes:]), dtype) for _ in affine]
+
+        def call(f, x, *given, shape=shape, axes=axes):
+            weight_bias = dict(zip(affine, given, strict=True))
+            return f(x, shape[-axes:], weight_bias.get(0), weight_bias.get(1))
+
+        agree(lambda *a, c=call: c(tr.layer_norm, *a), lambda *a, c=call: c(TF.layer_norm, *a), [x, *given], rng, f"{shape}")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_function(training, dtype):
+    rng = np.random.default_rng(8)
+    shapes = [(3, 4), (4, 1), (17, 33), (40, 5), (2, 3, 5), (1, 3, 7), (5, 1, 3), (2, 130, 4), (3, 2, 4, 5), (129, 2)]
+    for shape in shapes:
+        x = (rng.standard_normal(shape) * 2 + 1).astype(dtype)
+        vectors = [rng.uniform(0.5, 2, shape[1]).astype(dtype) for _ in range(4)]
+        running = [v.copy() for v in vectors[:2]], [torch.tensor(v) for v in vectors[:2]]
+        agree(
+            lambda x, w, b, r=running[0]: tr.batch_norm(x, *r, w, b, training, 0.3),
+            lambda x, w, b, r=running[1]: TF.batch_norm(x, *r, w, b, training, 0.3),
+            [x, *vectors[2:]],
+            rng,
+            f"batch_norm {shape}",
+        )
+        for a, b in zip(*running, strict=True):
+            close(a, b, dtype, f"running statistics {shape}")
+
+
+def loaded(ours, theirs):
+    """torch's module with the state of ours, which has the same names, shapes and dtypes."""
+    state = ours.state_dict()
+    assert {n: (v.shape, str(v.dtype)) for n, v in state.items()} == {
+        n: (tuple(v.shape), str(v.dtype).removeprefix("torch.")) for n, v in theirs.state_dict().items()
+    }
+    theirs.load_state_dict({n: torch.from_numpy(v) for n, v in state.items()})
+    return theirs
+
+
+def same_module(ours, theirs, arrays, rng, dtype, what):
+    """Outputs, the gradients of inputs and parameters, and what is left in the state, for one input after the other."""
+    for x in arrays:
+        ours.zero_grad()
+        theirs.zero_grad()
+        agree(ours, theirs, [x], rng, what)
+        gradients = dict(theirs.named_parameters())
+        for name, p in ours.named_parameters():
+            close(p.grad, gradients[name].grad, dtype, f"gradient of {name} of {what}")
+        for name, value in theirs.state_dict().items():
+            close(ours.state_dict()[name], value, str(value.dtype).removeprefix("torch."), f"{name} of {what}")
+
+
+def drawn(ours, rng):
+    for p in ours.parameters():
+        p.value[...] = rng.standard_normal(p.shape)
+    return ours
+
+
+LAYER_NORMS = [((3, 4), 1), ((1, 5), 1), ((5,), 1), ((2, 3, 5), 1), ((2, 3, 5), 2), ((2, 3, 5), 3), ((40, 33), 1), ((2, 600), 1), ((17, 3), 1),
+               ((16, 16), 1), ((7, 31), 1), ((1, 129), 1), ((130, 8), 1), ((2, 2, 2, 9), 1), ((2, 2, 3, 3), 2), ((3, 1, 11), 1), ((1, 1, 64), 1),
+               ((4, 65), 1), ((9, 127), 1), ((33, 12), 1), ((2, 1030), 1), ((6, 4, 10), 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("affine", "bias"), [(True, True), (True, False), (False, True)])
+def test_layer_norm(affine, bias, dtype):
+    rng = np.random.default_rng(9)
+    for shape, axes in LAYER_NORMS:
+        normalized = shape[-axes:] if axes > 1 else shape[-1]
+        ours = drawn(tr.nn.LayerNorm(normalized, 1e-3, affine, bias, dtype=dtype), rng)
+        theirs = loaded(ours, torch.nn.LayerNorm(normalized, 1e-3, affine, bias, dtype=getattr(torch, dtype)))
+        same_module(ours, theirs, [(rng.standard_normal(shape) * 2 + 1).astype(dtype)], rng, dtype, f"LayerNorm {shape}")
+
+
+BATCH_NORMS = [(3, 4), (4, 1), (17, 33), (40, 5), (2, 3, 5), (1, 3, 7), (5, 1, 3), (3, 130, 4), (129, 2), (64, 16), (3, 7), (9, 129), (16, 16, 2),
+               (4, 3, 1), (33, 31), (5, 64), (6, 2, 9), (1, 1, 40), (8, 12, 3), (1000, 3), (31, 8, 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("momentum", "affine", "tracked"), [(0.1, True, True), (None, True, True), (0.4, False, True), (0.1, True, False)]
+)
+def test_batch_norm(momentum, affine, tracked, dtype):
+    rng = np.random.default_rng(10)
+    for shape in BATCH_NORMS:
+        settings = (shape[1], 1e-3, momentum, affine, tracked)
+        ours = drawn(tr.nn.BatchNorm1d(*settings, dtype=dtype), rng)
+        theirs = loaded(ours, torch.nn.BatchNorm1d(*settings, dtype=getattr(torch, dtype)))
+        arrays = [(rng.standard_normal(shape) * 2 + 1).astype(dtype) for _ in range(3)]
+        same_module(ours, theirs, arrays, rng, dtype, f"BatchNorm1d {shape}")
+        same_module(ours.eval(), theirs.eval(), arrays[:1], rng, dtype, f"BatchNorm1d {shape} in evaluation")
+    with pytest.raises(ValueError, match="(?i)expected more than 1 value per channel when training"):
+        theirs.train()(torch.ones(1, shape[1], dtype=getattr(torch, dtype)))
+    with pytest.raises(ValueError, match="(?i)expected more than 1 value per channel when training"):
+        ours.train()(np.ones((1, shape[1]), dtype))
+
+
+class TorchResidual(torch.nn.Module):
+    def __init__(self, module, scale):
+        super().__init__()
+        self.module, self.scale = module, scale
+
+    def forward(self, x):
+        return x + self.scale * self.module(x)
+
+
+def net_of(nn, residual, width, out, **options):
+    """The same net of our layers or of torch's."""
+    return nn.Sequential(
+        nn.Linear(width, 8, bias=False, **options),  # which the normalisation would take away: its gradient is 0
+        nn.BatchNorm1d(8, **options),
+        nn.LeakyReLU(0.1),
+        residual(
+            nn.Sequential(nn.LayerNorm(8, **options), nn.Linear(8, 8, **options), nn.GELU(), nn.Linear(8, 8, **options)), 0.5
+        ),
+        nn.SiLU(),
+        residual(nn.Sequential(nn.Linear(8, 8, **options), nn.Softplus(), nn.Identity(), nn.ELU(0.7)), 1.0),
+        nn.Hardtanh(-2, 2),
+        nn.Dropout(0.0),
+        nn.Flatten(),
+        nn.Linear(8, out, **options),
+        nn.Tanh(),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nets_of_everything(dtype):
+    rng = np.random.default_rng(11)
+    for n in range(20):
+        batch, width, out = rng.integers((3, 1, 1), (20, 9, 6))
+        ours = net_of(tr.nn, tr.nn.Residual, width, out, dtype=dtype)
+        theirs = loaded(ours, net_of(torch.nn, TorchResidual, int(width), int(out), dtype=getattr(torch, dtype)))
+        arrays = [rng.standard_normal((batch, width)).astype(dtype) for _ in range(2)]
+        if dtype == "float64":
+            same_module(ours, theirs, arrays, rng, dtype, f"net {n}")
+        same_module(ours.eval(), theirs.eval(), arrays, rng, dtype, f"net {n} in evaluation")
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "momentum", "Adam"])

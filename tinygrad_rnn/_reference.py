@@ -4,6 +4,8 @@ It is the oracle of every kernel test.
 Names, signatures and errors are those of `_native.pyx`; each function keeps the dtype of its inputs.
 """
 
+import math
+
 import numpy as np
 
 
@@ -62,6 +64,74 @@ def sigmoid(x):
         return e / (1 + e) ** 2
 
     return _pointwise("sigmoid", value, x), _pointwise("sigmoid", derivative, x)
+
+
+def _both(name, f, x):
+    """(value, derivative) of f(float64 x) -> both."""
+    return tuple(_pointwise(name, lambda x, i=i: f(x.astype(np.float64))[i], x) for i in range(2))
+
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def erf(x):
+    return _both("erf", lambda x: (np.vectorize(math.erf, otypes=[float])(x), 2 / np.sqrt(np.pi) * np.exp(-x * x)), x)
+
+
+def gelu(x):
+    def both(x):
+        below = _erfc(-x / np.sqrt(2)) / 2
+        return x * below, below + np.nan_to_num(x, nan=np.nan) * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
+
+    return _both("gelu", both, x)
+
+
+def _gated(x, w, dw):
+    e = np.exp(-np.abs(w))
+    s, other = np.where(w < 0, e, 1) / (1 + e), np.where(w < 0, 1, e) / (1 + e)
+    return x * s, s * (1 + np.nan_to_num(x, nan=np.nan) * other * dw)
+
+
+def gelu_tanh(x):
+    def both(x):
+        b = np.clip(x, -1e3, 1e3)
+        return _gated(x, np.sqrt(8 / np.pi) * (b + 0.044715 * b**3), np.sqrt(8 / np.pi) * (1 + 3 * 0.044715 * b**2))
+
+    return _both("gelu_tanh", both, x)
+
+
+def silu(x):
+    return _both("silu", lambda x: _gated(x, x, 1), x)
+
+
+def softplus(x):
+    return _pointwise("softplus", lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x.astype(np.float64)))), x), sigmoid(x)[
+        0
+    ]
+
+
+def elu(x, alpha):
+    return _both("elu", lambda x: (np.where(x < 0, alpha * np.expm1(x), x), np.where(x > 0, 1, alpha * np.exp(x))), x)
+
+
+def leaky_relu(x, negative_slope):
+    return _both("leaky_relu", lambda x: (np.where(x > 0, x, negative_slope * x), np.where(x > 0, 1, negative_slope)), x)
+
+
+def hardtanh(x, min_val, max_val):
+    return _both("hardtanh", lambda x: (np.clip(x, min_val, max_val), (x > min_val) & (x < max_val)), x)
+
+
+def absolute(x):
+    return _both("absolute", lambda x: (np.abs(x), np.sign(x)), x)
+
+
+def huber(x, delta, factor):
+    def both(x):
+        inside = np.abs(x) <= delta
+        return factor * np.where(inside, x * x / 2, delta * (np.abs(x) - delta / 2)), factor * np.clip(x, -delta, delta)
+
+    return _both("huber", both, x)
 
 
 def _relu_and_derivative(x):
@@ -556,26 +626,134 @@ def log_softmax(x, axis):
     return _pointwise("log_softmax", value, x)
 
 
-def _check_rows(name, x, target, g=None):
+def _check_rows(name, shape, target, ignore, g=None):
+    """Which rows count. Raises unless shape is (rows, classes) and the other targets lie in 0..classes - 1."""
     if target.dtype != np.int64:
         raise TypeError(f"{name}: expected int64 indices, got {target.dtype}")
-    if x.ndim != 2 or target.shape != x.shape[:1] or (g is not None and g.shape != x.shape[:1]):
-        raise ValueError(f"{name}: expected (rows, classes) and (rows,), got {x.shape} and {target.shape}")
-    if target.size and not 0 <= target.min() <= target.max() < x.shape[1]:
-        raise IndexError(f"{name}: an index lies outside 0..{x.shape[1] - 1}")
+    if len(shape) != 2 or target.shape != shape[:1] or (g is not None and g.shape != shape[:1]):
+        raise ValueError(f"{name}: expected (rows, classes) and (rows,), got {shape} and {target.shape}")
+    counts = target != ignore
+    if np.any(counts & ((target < 0) | (target >= shape[1]))):
+        raise IndexError(f"{name}: an index lies outside 0..{shape[1] - 1}")
+    return counts
 
 
-def nll(log_probability, target):
-    _check_rows("nll", log_probability, target)
-    return -log_probability[np.arange(len(target)), target]
+def nll(log_probability, target, ignore=-100):
+    _checked("nll", log_probability)
+    rows = np.flatnonzero(_check_rows("nll", log_probability.shape, target, ignore))
+    y = np.zeros(len(target), log_probability.dtype)
+    y[rows] = -log_probability[rows, target[rows]]
+    return y
 
 
-def cross_entropy_vjp(g, log_probability, target):
-    _check_rows("cross_entropy_vjp", log_probability, target, g)
+def nll_vjp(g, target, classes, ignore=-100):
+    _checked("nll_vjp", g)
+    rows = np.flatnonzero(_check_rows("nll_vjp", (len(target), classes), target, ignore, g))
+    gx = np.zeros((len(target), classes), g.dtype)
+    gx[rows, target[rows]] = -g[rows]
+    return gx
+
+
+def cross_entropy_vjp(g, log_probability, target, ignore=-100):
     _checked("cross_entropy_vjp", g, log_probability)
-    residual = np.exp(log_probability)
-    residual[np.arange(len(target)), target] -= 1
-    return g[:, None] * residual
+    rows = np.flatnonzero(_check_rows("cross_entropy_vjp", log_probability.shape, target, ignore, g))
+    gx = np.zeros_like(log_probability)
+    gx[rows] = np.exp(log_probability[rows])
+    gx[rows, target[rows]] -= 1
+    gx[rows] *= g[rows, None]
+    return gx
+
+
+def count_targets(target, dtype, ignore=-100):
+    return np.array(np.count_nonzero(target != ignore), dtype)
+
+
+def bce_with_logits(x, target):
+    _checked("bce_with_logits", x, target)
+    if x.shape != target.shape:
+        raise ValueError(f"bce_with_logits: shapes {x.shape} and {target.shape} differ")
+    x64, t = x.astype(np.float64), target.astype(np.float64)
+    with np.errstate(all="ignore"):
+        wrong, e = np.where(x > 0, 1 - t, t), np.exp(-np.abs(x64))
+        loss = np.where(wrong == 0, 0, np.abs(x64) * wrong) + np.log1p(e)
+        dx = np.where(x > 0, (1 - t) - e / (1 + e), e / (1 + e) - t)
+    return loss.astype(x.dtype), dx.astype(x.dtype)
+
+
+def _check_norm(name, x, **vectors):
+    _checked(name, x, *[v for v in vectors.values() if v is not None])
+    if x.ndim != 2:
+        raise ValueError(f"{name}: expected (rows, columns), got {x.shape}")
+    for what, v in vectors.items():
+        if v is not None and v.shape != x.shape[1:]:
+            raise ValueError(f"{name}: {what} has shape {v.shape}, expected {x.shape[1:]}")
+
+
+def _scaled(z, w, b):
+    z = z if w is None else z * w
+    return z if b is None else z + b
+
+
+def layer_norm(x, w, b, eps):
+    _check_norm("layer_norm", x, weight=w, bias=b)
+    with np.errstate(all="ignore"):
+        mean = x.sum(1) / x.dtype.type(x.shape[1])
+        variance = np.square(x - mean[:, None]).sum(1) / x.dtype.type(x.shape[1])
+        rstd = 1 / np.sqrt(variance + x.dtype.type(eps))
+    return _scaled((x - mean[:, None]) * rstd[:, None], w, b), mean, rstd
+
+
+def _norm_vjp(g, z, rstd, w, axis, of_batch, needs):
+    gz = g if w is None else g * w
+    gx = gz
+    if of_batch and g.size:
+        gx = gz - gz.mean(axis, keepdims=True) - z * (gz * z).mean(axis, keepdims=True)
+    return rstd * gx if needs[0] else None, (g * z).sum(0) if needs[1] else None, g.sum(0) if needs[2] else None
+
+
+def layer_norm_vjp(g, x, mean, rstd, w, needs):
+    _check_norm("layer_norm_vjp", x, weight=w)
+    _checked("layer_norm_vjp", x, g, mean, rstd)
+    if g.shape != x.shape or not mean.shape == rstd.shape == x.shape[:1]:
+        raise ValueError(f"layer_norm_vjp: cotangent {g.shape}, mean {mean.shape} and input {x.shape} do not fit")
+    return _norm_vjp(g, (x - mean[:, None]) * rstd[:, None], rstd[:, None], w, 1, True, needs)
+
+
+def moments(x):
+    _check_norm("moments", x)
+    with np.errstate(all="ignore"):
+        mean = x.sum(0) / x.dtype.type(len(x))
+        return mean, np.square(x - mean).sum(0) / x.dtype.type(len(x))
+
+
+def batch_norm(x, mean, variance, w, b, eps):
+    _check_norm("batch_norm", x, mean=mean, variance=variance, weight=w, bias=b)
+    with np.errstate(all="ignore"):
+        return _scaled((x - mean) / np.sqrt(variance + x.dtype.type(eps)), w, b)
+
+
+def batch_norm_vjp(g, x, mean, variance, w, eps, of_batch, needs):
+    _check_norm("batch_norm_vjp", x, mean=mean, variance=variance, weight=w)
+    _checked("batch_norm_vjp", x, g)
+    if g.shape != x.shape:
+        raise ValueError(f"batch_norm_vjp: cotangent {g.shape} and input {x.shape} do not fit")
+    with np.errstate(all="ignore"):
+        rstd = 1 / np.sqrt(variance + x.dtype.type(eps))
+    return _norm_vjp(g, (x - mean) * rstd, rstd, w, 0, of_batch, needs)
+
+
+def track_moments(running_mean, running_var, batches, mean, variance, rows, momentum):
+    if rows < 2 or momentum < 0 and batches is None:
+        raise ValueError(
+            f"track_moments: expected at least 2 rows, got {rows}, and a number of batches for a negative momentum"
+        )
+    if batches is not None:
+        batches += 1
+    f = 1 / float(batches) if momentum < 0 else momentum
+    for running, new in ((running_mean, mean), (running_var, variance * (rows / (rows - 1)))):
+        running *= running.dtype.type(1 - f)
+        running += running.dtype.type(f) * new.astype(running.dtype)
+    return running_mean
 
 
 def _philox(counter, key):

@@ -89,6 +89,49 @@ def relu(x: Any) -> Tensor:
     return record(Tensor, ops.relu, (as_tensor(x),))
 
 
+def erf(x: Any) -> Tensor:
+    """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x, within 2 units in the last place."""
+    return record(Tensor, ops.erf, (as_tensor(x),))
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
+    """x where x > 0, else negative_slope x; the derivative at 0 is negative_slope."""
+    return record(Tensor, ops.leaky_relu, (as_tensor(x),), {"negative_slope": float(negative_slope)})
+
+
+def elu(x: Any, alpha: float = 1.0) -> Tensor:
+    """x where x > 0, else alpha (exp(x) - 1), without cancellation; the derivative at 0 is alpha."""
+    return record(Tensor, ops.elu, (as_tensor(x),), {"alpha": float(alpha)})
+
+
+def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Tensor:
+    """x Phi(x), Phi being the normal distribution; with approximate="tanh" x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
+
+    Value and derivative keep their digits in the tail to the left, of the approximation all but |x|^3 units in the last place,
+    where PyTorch's are differences of numbers near 1. NaN at -inf, as PyTorch's. ValueError for another approximation."""
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
+    return record(Tensor, ops.gelu, (as_tensor(x),), {"approximate": approximate})
+
+
+def silu(x: Any) -> Tensor:
+    """x sigmoid(x), also called swish; NaN at -inf, as PyTorch's."""
+    return record(Tensor, ops.silu, (as_tensor(x),))
+
+
+def softplus(x: Any) -> Tensor:
+    """log(1 + exp(x)), within 2 units in the last place everywhere: PyTorch's with beta = 1, which above its threshold of 20
+    leaves out the logarithm's rest, at most 2e-9."""
+    return record(Tensor, ops.softplus, (as_tensor(x),))
+
+
+def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """x cut off to min_val..max_val; the derivative is 0 at both. Raises ValueError unless min_val < max_val."""
+    if not min_val < max_val:
+        raise ValueError(f"hardtanh: expected min_val < max_val, got {min_val} and {max_val}")
+    return record(Tensor, ops.hardtanh, (as_tensor(x),), {"min_val": float(min_val), "max_val": float(max_val)})
+
+
 def dropout(x: Any, p: float = 0.5, *, generator: Generator) -> Tensor:
     """x with every entry set to 0 with probability p and multiplied by 1 / (1 - p) otherwise, which keeps its mean (Srivastava
     et al. 2014, as PyTorch): for training; leave the call out for evaluation.
@@ -334,21 +377,115 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
     return record(Tensor, ops.log_softmax, (x,), {"axis": normal_axis("log_softmax", x.shape, axis)})
 
 
-def cross_entropy(x: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
+def layer_norm(
+    x: Any, normalized_shape: int | Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) weight + bias, mean and variance over the last axes of x, those of normalized_shape
+    (Ba, Kiros & Hinton 2016, as PyTorch), in one node and one kernel.
+
+    x(..., *normalized_shape), weight and bias (*normalized_shape) -> the shape of x; the variance is the mean of squares, not
+    unbiased. Raises ShapeError where shapes do not fit, TypeError for mixed dtypes."""
+    shape = (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else normalized_shape
+    return record(
+        Tensor,
+        ops.layer_norm,
+        _with_affine(x, weight, bias),
+        {"shape": tuple(map(int, shape)), "eps": float(eps), "weighted": weight is not None},
+    )
+
+
+def batch_norm(
+    x: Any,
+    running_mean: np.ndarray | None = None,
+    running_var: np.ndarray | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float | None = 0.1,
+    eps: float = 1e-5,
+    *,
+    num_batches_tracked: np.ndarray | None = None,
+) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) weight + bias, for each channel of x(N, C, ...) on its own (Ioffe & Szegedy 2015, as
+    PyTorch).
+
+    training             mean and variance are those of the batch, and where running_mean and running_var (C,) are given, these
+                         become (1 - momentum) running + momentum (mean, or unbiased variance), in place; otherwise they are the
+                         mean and the variance. Without them, those of the batch are taken in any case
+    momentum             None means 1 / num_batches_tracked: the mean over all batches
+    num_batches_tracked  int64 (), which training adds 1 to
+
+    Raises ShapeError (a ValueError) where shapes do not fit and for a single value per channel when training, TypeError for
+    mixed dtypes."""
+    if (running_mean is None) != (running_var is None):
+        raise TypeError("batch_norm: give both running_mean and running_var, or neither")
+    if momentum is None and num_batches_tracked is None and training:
+        raise TypeError("batch_norm: momentum None needs num_batches_tracked")
+    running = None if running_mean is None or running_var is None else (running_mean, running_var)
+    params = {
+        "weighted": weight is not None,
+        "running": running,
+        "batches": num_batches_tracked,
+        "of_batch": bool(training) or running is None,
+        "momentum": -1.0 if momentum is None else float(momentum),
+        "eps": float(eps),
+    }
+    return record(Tensor, ops.batch_norm, _with_affine(x, weight, bias), params)
+
+
+def _with_affine(x: Any, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, ...]:
+    return tuple([as_tensor(v) for v in (x, weight, bias) if v is not None])
+
+
+def cross_entropy(x: Any, target: Any, reduction: Reduction = "mean", *, ignore_index: int = -100) -> Tensor:
     """-log softmax(x)[target] in nats, with PyTorch's shapes.
 
-    x          logits (N, classes), (N, classes, ...) or (classes,)
-    target     integers (N,), (N, ...) or (), each in 0..classes - 1
-    reduction  "mean" over all targets, "sum", or "none"
+    x             logits (N, classes), (N, classes, ...) or (classes,)
+    target        integers (N,), (N, ...) or (), each in 0..classes - 1 or ignore_index
+    reduction     "mean" over the targets that are not ignored (nan where none is left), "sum", or "none"
+    ignore_index  targets of this value count nothing: their loss and gradient are 0
     """
-    return record(
-        Tensor, ops.cross_entropy, (as_tensor(x),), {"target": _integers("cross_entropy", target), "reduction": reduction}
-    )
+    return record(Tensor, ops.cross_entropy, (as_tensor(x),), _of_classes("cross_entropy", target, reduction, ignore_index))
+
+
+def nll_loss(x: Any, target: Any, reduction: Reduction = "mean", *, ignore_index: int = -100) -> Tensor:
+    """-x[target], x being log-probabilities; all else as in cross_entropy, which is nll_loss(log_softmax(x, 1), target)."""
+    return record(Tensor, ops.nll_loss, (as_tensor(x),), _of_classes("nll_loss", target, reduction, ignore_index))
+
+
+def _of_classes(name: str, target: Any, reduction: str, ignore_index: int) -> dict[str, Any]:
+    return {"target": _integers(name, target), "reduction": reduction, "ignore_index": as_int(ignore_index)}
 
 
 def mse_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
     """(x - target)^2 for equal shapes; "mean" over all entries, "sum", or "none"."""
     return record(Tensor, ops.mse_loss, _pair(x, target), {"reduction": reduction})
+
+
+def l1_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
+    """|x - target| for equal shapes; the derivative at 0 is 0; "mean" over all entries, "sum", or "none"."""
+    return record(Tensor, ops.l1_loss, _pair(x, target), {"reduction": reduction})
+
+
+def huber_loss(x: Any, target: Any, reduction: Reduction = "mean", delta: float = 1.0) -> Tensor:
+    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), with d = x - target, for equal shapes; "mean" over all entries,
+    "sum", or "none". Raises ValueError unless delta > 0."""
+    if not delta > 0:
+        raise ValueError(f"huber_loss: expected delta > 0, got {delta}")
+    return record(Tensor, ops.huber_loss, _pair(x, target), {"reduction": reduction, "delta": float(delta)})
+
+
+def smooth_l1_loss(x: Any, target: Any, reduction: Reduction = "mean", beta: float = 1.0) -> Tensor:
+    """huber_loss with delta = beta, over beta; l1_loss where beta is 0. Raises ValueError unless beta >= 0."""
+    if not beta >= 0:
+        raise ValueError(f"smooth_l1_loss: expected beta >= 0, got {beta}")
+    return record(Tensor, ops.smooth_l1_loss, _pair(x, target), {"reduction": reduction, "beta": float(beta)})
+
+
+def binary_cross_entropy_with_logits(x: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
+    """-target log(sigmoid(x)) - (1 - target) log(sigmoid(-x)) for equal shapes, without overflow or cancellation for targets in
+    0..1; "mean" over all entries, "sum", or "none". Its derivative by x, sigmoid(x) - target, is right in saturation."""
+    return record(Tensor, ops.binary_cross_entropy_with_logits, _pair(x, target), {"reduction": reduction})
 
 
 def embedding(weight: Tensor, index: Any) -> Tensor:
@@ -368,15 +505,25 @@ __all__ = [
     "addcmul",
     "avg_pool1d",
     "avg_pool2d",
+    "batch_norm",
+    "binary_cross_entropy_with_logits",
     "concatenate",
     "conv1d",
     "conv2d",
     "cross_entropy",
     "div",
     "dropout",
+    "elu",
     "embedding",
+    "erf",
     "exp",
     "lerp",
+    "gelu",
+    "hardtanh",
+    "huber_loss",
+    "l1_loss",
+    "layer_norm",
+    "leaky_relu",
     "linear",
     "log",
     "log_softmax",
@@ -392,13 +539,17 @@ __all__ = [
     "mse_loss",
     "mul",
     "neg",
+    "nll_loss",
     "pow",
     "relu",
     "reshape",
     "rnn_cell",
     "select_steps",
     "sigmoid",
+    "silu",
+    "smooth_l1_loss",
     "softmax",
+    "softplus",
     "sqrt",
     "stack",
     "sub",

@@ -1,4 +1,4 @@
-"""Layers without time: Linear, Embedding, and the deep MLP that a recurrent net is compared with."""
+"""Layers without time: Linear, Embedding, Dropout, and the deep MLP that a recurrent net is compared with."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import functions as F
+from ..generator import Generator
 from ..tape import scope
 from ..tensor import Tensor, as_tensor
 from .init import Init, checked_dtype, generator, resolve, uniform_bound
@@ -20,6 +21,13 @@ NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "sigmoid": F.sigmoid,
     "identity": lambda x: x,
+    "erf": F.erf,
+    "leaky_relu": F.leaky_relu,
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "softplus": F.softplus,
+    "hardtanh": F.hardtanh,
 }
 
 
@@ -89,6 +97,27 @@ class Embedding(Module):
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
+
+
+class Dropout(Module):
+    """In training mode x with every entry set to 0 with probability p and multiplied by 1 / (1 - p) otherwise, else x itself.
+
+    The random numbers come from `generator`, a tr.Generator that several layers may share, or from one of its own that `seed`
+    makes reproducible. Raises ValueError for p outside 0..1, TypeError for both of them or another generator."""
+
+    def __init__(self, p: float = 0.5, *, generator: Generator | None = None, seed: int | None = None) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"Dropout: expected a probability p in 0..1, got {p}")
+        if generator is not None and (seed is not None or not isinstance(generator, Generator)):
+            raise TypeError(f"Dropout: expected a tr.Generator or a seed, got {type(generator).__name__} and seed {seed}")
+        self.p = p
+        self.generator = Generator(seed) if generator is None else generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.p, generator=self.generator) if self.training else as_tensor(x)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
 
 
 class MLP(Module):

@@ -8,10 +8,39 @@ from .cells import addcmul, lerp, lstm_gates, lstm_state, rnn_cell
 from .conv import avg_pool1d, avg_pool2d, conv1d, conv2d, max_pool1d, max_pool2d
 from .lengths import mask_steps, select_steps
 from .linear import linear, matmul
-from .loss import cross_entropy, mse_loss
-from .norm import log_softmax, softmax
+from .loss import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+)
+from .norm import batch_norm, layer_norm, log_softmax, softmax
 from .op import Op, ShapeError
-from .pointwise import add, div, dropout, exp, log, mul, neg, pow, relu, sigmoid, sqrt, sub, tanh
+from .pointwise import (
+    add,
+    div,
+    dropout,
+    elu,
+    erf,
+    exp,
+    gelu,
+    hardtanh,
+    leaky_relu,
+    log,
+    mul,
+    neg,
+    pow,
+    relu,
+    sigmoid,
+    silu,
+    softplus,
+    sqrt,
+    sub,
+    tanh,
+)
 from .reduce import logsumexp, max, mean, sum
 from .shape import concatenate, embedding, index, reshape, stack, take, transpose
 
@@ -19,14 +48,15 @@ TABLE: dict[str, Op] = {
     op.name: op
     for op in (
         *(add, sub, mul, div, neg, pow, exp, log, sqrt, tanh, sigmoid, relu, dropout),
+        *(erf, leaky_relu, elu, gelu, silu, softplus, hardtanh),
         *(matmul, linear),
         *(rnn_cell, lstm_gates, lstm_state, addcmul, lerp),
         *(select_steps, mask_steps),
         *(conv1d, conv2d, max_pool1d, max_pool2d, avg_pool1d, avg_pool2d),
         *(sum, mean, max, logsumexp),
         *(reshape, transpose, index, take, embedding, concatenate, stack),
-        *(softmax, log_softmax),
-        *(cross_entropy, mse_loss),
+        *(softmax, log_softmax, layer_norm, batch_norm),
+        *(cross_entropy, nll_loss, mse_loss, l1_loss, huber_loss, smooth_l1_loss, binary_cross_entropy_with_logits),
     )
 }
 
