@@ -15,7 +15,7 @@ from ..nn.module import Module, Parameter
 from ..tape import CaptureError, Node, Tape, use_backend
 from ..tensor import Tensor
 from .capture import Capture, Memory
-from .checkpoint import recompute_segments
+from .recompute import recompute_segments
 from .comparison import check_results, compare_gradient, compare_nodes, compare_outside, compare_results, same_values
 from .instruction import Buffer, Instruction
 from .live import LiveGraph, Skeleton
