@@ -167,7 +167,15 @@ def layer_norm_rounding(arrays, g, shape, eps, weighted):
     return of_z * w + 4 * (z * w + np.abs(b)), [of_gx, *of_affine]
 
 
+def cross_entropy_rounding(arrays, g, target, **params):
+    """The same for logarithms of probabilities, which are as large as the spread of the logits and the log of their number."""
+    (x,) = arrays
+    size = 16 * (2 * np.abs(x).max(initial=0) + np.log(x.size + 1) + 1)
+    return size * max(target.size, 1), [size * np.abs(g).max(initial=0)]
+
+
 ROUNDING = {
+    "cross_entropy": cross_entropy_rounding,
     "rnn_cell": rnn_cell_rounding,
     "layer_norm": layer_norm_rounding,
     "lstm_gates": lambda arrays, g: (4.0, [4 * np.abs(g)]),

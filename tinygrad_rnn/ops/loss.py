@@ -3,6 +3,7 @@
 from functools import partial
 from math import prod
 
+from .norm import log_softmax
 from .op import Op, ShapeError, as_rows, from_rows
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -98,7 +99,17 @@ def _nll_loss_vjp(k, g, flat, last_shape, counted, needs, target, reduction, ign
     return (from_rows(k, k.nll_vjp(g_rows, flat, last_shape[-1], ignore_index), last_shape),)
 
 
-cross_entropy = Op("cross_entropy", partial(_classes_shape, "cross_entropy"), _cross_entropy_forward, _cross_entropy_vjp)
+def _cross_entropy_composed(apply, x, **params):
+    return apply(nll_loss, apply(log_softmax, x, axis=1 if x.ndim > 1 else 0), **params)
+
+
+cross_entropy = Op(
+    "cross_entropy",
+    partial(_classes_shape, "cross_entropy"),
+    _cross_entropy_forward,
+    _cross_entropy_vjp,
+    composed=_cross_entropy_composed,
+)
 nll_loss = Op("nll_loss", partial(_classes_shape, "nll_loss"), _nll_loss_forward, _nll_loss_vjp)
 
 
