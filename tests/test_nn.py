@@ -5,6 +5,8 @@ import inspect
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.nn.init import INITS
@@ -458,3 +460,46 @@ def test_every_activation_serves_nets_and_the_split(nonlinearity):
     assert tr.same_graph(tr.trace(rnn, sequence, loss=lambda y: y[-1].sum()), twin).identical
     with pytest.raises(ValueError, match="rnn_cell: unknown activation"):
         tr.rnn_cell(x, x, np.eye(6), np.eye(6), activation=nonlinearity)
+
+
+# ---- what a person would not think of
+
+
+@given(
+    st.sampled_from(["RNN", "LSTM", "GRU", "LeakyRNN"]), st.integers(1, 2), st.integers(1, 5), st.integers(1, 3), st.integers(1, 4),
+    st.integers(1, 6), st.booleans(), st.booleans(), st.booleans(), st.data(),
+)  # fmt: skip
+def test_gradients_of_recurrent_nets(kind, layers, steps, batch, features, hidden, bias, both, uneven, data):
+    net = getattr(tr.nn, kind)(features, hidden, layers, bias=bias, bidirectional=both, dtype="float64", seed=0)
+    lengths = np.array(data.draw(st.lists(st.integers(1, steps), min_size=batch, max_size=batch))) if uneven else None
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((steps, batch, features))
+    shape = (layers * (1 + both), batch, hidden)
+    state = [rng.standard_normal(shape) for _ in net.states]
+    values = [p.value.copy() for p in net.parameters()]
+
+    def f(x, *more):
+        given, weights = more[: len(state)], more[len(state) :]
+        for name, weight in zip(names, weights, strict=True):
+            setattr(net, name, weight)
+        output, last = net(x, given if len(given) > 1 else given[0], lengths=lengths)
+        return [output, *(last if isinstance(last, tuple) else (last,))]
+
+    names = [name for name, _ in net.named_parameters()]
+    check_grads(f, x, *state, *values)
+
+
+@given(
+    st.sampled_from(["RNNCell", "LSTMCell", "GRUCell", "Linear", "LayerNorm", "BatchNorm1d", "Residual"]),
+    st.integers(2, 5), st.integers(2, 5), st.integers(1, 6),
+)  # fmt: skip
+def test_gradients_of_layers(kind, batch, features, hidden):
+    options = {"dtype": "float64", "seed": 0}
+    layer = {
+        "Linear": lambda: tr.nn.Linear(features, hidden, **options),
+        "LayerNorm": lambda: tr.nn.LayerNorm(features, dtype="float64"),
+        "BatchNorm1d": lambda: tr.nn.BatchNorm1d(features, dtype="float64"),
+        "Residual": lambda: tr.nn.Residual(tr.nn.Sequential(tr.nn.Linear(features, features, **options), tr.nn.Tanh()), 0.5),
+    }.get(kind, lambda: getattr(tr.nn, kind)(features, hidden, **options))()
+    x = np.random.default_rng(2).standard_normal((batch, features))
+    check_grads(lambda x: layer(x), x)

@@ -15,12 +15,12 @@ from ..nn.module import Module, Parameter
 from ..tape import CaptureError, Node, Tape, use_backend
 from ..tensor import Tensor
 from .capture import Capture, Memory
-from .recompute import recompute_segments
 from .comparison import check_results, compare_gradient, compare_nodes, compare_outside, compare_results, same_values
 from .instruction import Buffer, Instruction
 from .live import LiveGraph, Skeleton
 from .passes import ACROSS_STEPS, PASSES
 from .program import Program, Slot
+from .recompute import recompute_segments
 
 _INTEGERS = "integers"  # of any dtype: a program holds them as int64
 _INTEGER_NUMBERS = frozenset(np.dtype(code).num for code in np.typecodes["AllInteger"])

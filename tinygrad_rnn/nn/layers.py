@@ -84,13 +84,15 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """Integers (...) in 0..num_embeddings - 1 -> rows of weight(num_embeddings, embedding_dim); weight starts N(0, 1)."""
+    """Integers (...) in 0..num_embeddings - 1 -> rows of weight(num_embeddings, embedding_dim); weight starts N(0, 1),
+    PyTorch's default, or as `init` draws it."""
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, *, dtype: Any = np.float32, seed: Seed = None) -> None:
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, *, init: Init = "default", dtype: Any = np.float32, seed: Seed = None
+    ) -> None:
         positive(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        self.weight = Parameter(
-            generator(seed).standard_normal((num_embeddings, embedding_dim)), checked_dtype(dtype), "weight"
-        )
+        draw = resolve(init, lambda rng, shape: rng.standard_normal(shape))
+        self.weight = Parameter(draw(generator(seed), (num_embeddings, embedding_dim)), checked_dtype(dtype), "weight")
 
     def forward(self, index: Any) -> Tensor:
         return F.embedding(self.weight, index)
