@@ -262,7 +262,7 @@ def _advice(kind: Kind, n: dict[str, Any]) -> str:
                 f"{n['steps']} steps"
             )
         return (
-            f"gates that keep more: a forget bias (nn.init.forget_bias, or nn.init.chrono({n['steps']}) for lags of up to "
+            f"gates that keep more: a forget bias (nn.init.forget_bias, or nn.init.chrono({max(n['steps'], 2)}) for lags of up to "
             f"{n['steps']} steps)"
         )
     if parts and parts[0][0] == "saturation":
