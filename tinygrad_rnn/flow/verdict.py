@@ -256,15 +256,10 @@ def _advice(kind: Kind, n: dict[str, Any]) -> str:
             "biases and a lower learning rate keep them from dying"
         )
     if n["kept"] and n["kept"]["half_life"] < n["steps"]:
+        lags = f"lags of up to {n['steps']} steps"
         if n["kept"]["cell"] == "GRU":
-            return (
-                f"gates that keep more: a positive bias of the update gates, up to log({n['steps']}) for lags of up to "
-                f"{n['steps']} steps"
-            )
-        return (
-            f"gates that keep more: a forget bias (nn.init.forget_bias, or nn.init.chrono({max(n['steps'], 2)}) for lags of up to "
-            f"{n['steps']} steps)"
-        )
+            return f"gates that keep more: a positive bias of the update gates, up to log({n['steps']}) for {lags}"
+        return f"gates that keep more: a forget bias (nn.init.forget_bias, or nn.init.chrono({max(n['steps'], 2)}) for {lags})"
     if parts and parts[0][0] == "saturation":
         if n["saturated_share"] > 0.3:
             return (
