@@ -43,6 +43,7 @@ typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
     X(lerp, 4, 6, 0) X(lerp_vjp, 7, 9, 0) \
     X(select_steps, 4, 5, 1) X(mask_steps, 3, 4, 2) \
     X(sum, 2, 3, 0) X(max, 2, 3, 0) X(logsumexp, 2, 3, 0) X(softmax, 2, 3, 0) X(log_softmax, 2, 3, 0) \
+    X(min, 2, 3, 0) X(prod, 2, 3, 0) X(cumsum, 2, 3, 0) X(cumprod, 2, 3, 0) X(cumprod_vjp, 4, 3, 0) \
     X(nll, 3, 2, 0) X(cross_entropy_vjp, 4, 2, 0) X(take, 3, 3, 0) X(take_add, 3, 3, 0) \
     X(add_norm, 2, 1, 0) X(clip_to_norm, 2, 1, 1) X(clip_to_value, 1, 1, 1) X(sgd, 4, 1, 0) X(adam, 6, 1, 0) X(rmsprop, 6, 1, 0) \
     X(keep_mask, 2, 1, 1) X(multiply_adds, 1, 0, 1)

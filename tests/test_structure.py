@@ -19,6 +19,7 @@ ROOMS = [
     {"ops"},
     {"tape"},
     {"tensor"},
+    {"algebra"},
     {"functions"},
     {"nn"},
     {"optim"},

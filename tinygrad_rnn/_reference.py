@@ -147,6 +147,12 @@ def slice(x, index):
     return x[index if Ellipsis in index else (*index, Ellipsis)]
 
 
+def diagonal(x, offset, axis1, axis2):
+    y = x.diagonal(offset, axis1, axis2)
+    y.flags.writeable = x.flags.writeable
+    return y
+
+
 def broadcast_to(x, shape):
     return np.broadcast_to(x, shape)
 
@@ -369,6 +375,41 @@ def max(x, axis=None, keepdims=False):
     _checked("max", x)
     axis = _axes(axis, x.ndim)
     return np.asarray(np.max(x, axis=axis, keepdims=keepdims))
+
+
+def min(x, axis=None, keepdims=False):
+    _checked("min", x)
+    axis = _axes(axis, x.ndim)
+    return np.asarray(np.min(x, axis=axis, keepdims=keepdims))
+
+
+def prod(x, axis=None, keepdims=False):
+    _checked("prod", x)
+    axis = _axes(axis, x.ndim)
+    with np.errstate(all="ignore"):
+        return np.asarray(np.prod(x, axis=axis, keepdims=keepdims))
+
+
+def cumsum(x, axis):
+    return _pointwise("cumsum", lambda x: np.cumsum(x, _axes(axis, x.ndim)[0]), x)
+
+
+def cumprod(x, axis):
+    return _pointwise("cumprod", lambda x: np.cumprod(x, _axes(axis, x.ndim)[0]), x)
+
+
+def cumprod_vjp(g, x, y, axis):
+    if not g.shape == x.shape == y.shape:
+        raise ValueError(f"cumprod_vjp: shapes {g.shape}, {x.shape} and {y.shape} differ")
+
+    def cotangent(g, x, y):
+        gs, xs, dx = (np.moveaxis(v, axis, 0) for v in (g, x, np.zeros_like(x)))
+        for i in range(len(xs)):
+            for j in range(i + 1):  # y[i] is the product of x[j] and of the others up to i
+                dx[j] += gs[i] * np.prod(np.delete(xs[: i + 1], j, 0), 0)
+        return np.moveaxis(dx, 0, axis)
+
+    return _pointwise("cumprod_vjp", cotangent, g, x, y)
 
 
 def logsumexp(x, axis=None, keepdims=False):

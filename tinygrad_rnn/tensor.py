@@ -5,12 +5,14 @@ from __future__ import annotations
 import numbers
 import operator
 from collections.abc import Callable, Iterator
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
 from . import ops
 from .ops import ShapeError
+from .ops.op import normal_axis, reduced_axes
 from .tape import Node, backward, forget_gradients, record, refuse_in_capture
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -219,6 +221,36 @@ class Tensor(Node):
         """Maximum; entries that tie share the gradient evenly."""
         return record(Tensor, ops.max, (self,), {"axis": as_axis(axis), "keepdims": keepdims})
 
+    def min(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+        """Minimum; entries that tie share the gradient evenly."""
+        return record(Tensor, ops.min, (self,), {"axis": as_axis(axis), "keepdims": keepdims})
+
+    def prod(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+        return record(Tensor, ops.prod, (self,), {"axis": as_axis(axis), "keepdims": keepdims})
+
+    def var(self, axis: int | tuple[int, ...] | None = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        return record(Tensor, ops.var, (self,), {"axis": as_axis(axis), "keepdims": keepdims, "ddof": ddof})
+
+    def std(self, axis: int | tuple[int, ...] | None = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        """Standard deviation; its gradient is 0 where it is 0."""
+        return record(Tensor, ops.std, (self,), {"axis": as_axis(axis), "keepdims": keepdims, "ddof": ddof})
+
+    def cumsum(self, axis: int | None = None) -> Tensor:
+        return _cumulative(ops.cumsum, self, axis)
+
+    def cumprod(self, axis: int | None = None) -> Tensor:
+        return _cumulative(ops.cumprod, self, axis)
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Any:
+        """Where the maximum is, the first of several: integers of numpy, which have no gradient."""
+        refuse_in_capture("argmax()", self)
+        return self.value.argmax(axis, keepdims=keepdims)
+
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Any:
+        """Where the minimum is, the first of several: integers of numpy, which have no gradient."""
+        refuse_in_capture("argmin()", self)
+        return self.value.argmin(axis, keepdims=keepdims)
+
     def reshape(self, *shape: Any) -> Tensor:
         """Another shape of the same size; one entry may be -1."""
         sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
@@ -231,6 +263,57 @@ class Tensor(Node):
         if any(not -self.ndim <= operator.index(a) < self.ndim for a in order):
             raise ShapeError(f"transpose: axes {tuple(order)} do not fit shape {self.shape}")
         return record(Tensor, ops.transpose, (self,), {"axes": tuple(operator.index(a) % self.ndim for a in order)})
+
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        axes = list(range(self.ndim))
+        i, j = (normal_axis("swapaxes", self.shape, a) for a in (axis1, axis2))
+        axes[i], axes[j] = j, i
+        return record(Tensor, ops.transpose, (self,), {"axes": tuple(axes)})
+
+    def squeeze(self, axis: int | tuple[int, ...] | None = None) -> Tensor:
+        """Without the axes of length 1, or those of them that are named; a view."""
+        if axis is None:
+            axes = tuple(i for i, n in enumerate(self.shape) if n == 1)
+        else:
+            axes = reduced_axes("squeeze", self.shape, as_axis(axis))
+        if any(self.shape[i] != 1 for i in axes):
+            raise ShapeError(f"squeeze: axis {axis} of shape {self.shape} has another length than 1")
+        return self[tuple(0 if i in axes else slice(None) for i in range(self.ndim))]
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        """The diagonals over two axes, which go last; a view."""
+        params = {"offset": operator.index(offset), "axis1": axis1, "axis2": axis2}
+        return record(Tensor, ops.diagonal, (self,), params)
+
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        return self.diagonal(offset, axis1, axis2).sum(-1)
+
+    def take(self, indices: Any, axis: int | None = None) -> Tensor:
+        """The entries at integer indices along the axis, or of the flattened tensor; repeated ones add up in the gradient."""
+        if axis is None:
+            return self.reshape(-1).take(indices, 0)
+        if isinstance(indices, Tensor):
+            raise TypeError("take: a tensor is not an index; use an integer array")
+        at = np.asarray(indices)
+        if at.dtype.kind not in "iu" and at.size:
+            raise TypeError(f"take: expected integers, got {at.dtype}")
+        return self[(slice(None),) * normal_axis("take", self.shape, axis) + (at.astype(np.int64),)]
+
+    def repeat(self, repeats: Any, axis: int | None = None) -> Tensor:
+        """Every entry along the axis, or of the flattened tensor, as often as `repeats` says: one number, or one for each."""
+        if axis is None:
+            return self.reshape(-1).repeat(repeats, 0)
+        axis = normal_axis("repeat", self.shape, axis)
+        times = np.asarray(repeats)
+        n = self.shape[axis]
+        if times.dtype.kind not in "iu" or times.shape not in ((), (1,), (n,)) or times.min(initial=0) < 0:
+            raise ShapeError(f"repeat: expected one number of at least 0, or one for each of {n} entries, got {repeats!r}")
+        if times.size != 1:
+            return self.take(np.repeat(np.arange(n), times), axis)
+        before, after = self.shape[: axis + 1], self.shape[axis + 1 :]
+        each = record(Tensor, ops.reshape, (self,), {"shape": (*before, 1, *after)})
+        wide = record(Tensor, ops.broadcast_to, (each,), {"shape": (*before, int(times.item()), *after)})
+        return record(Tensor, ops.reshape, (wide,), {"shape": (*before[:-1], n * int(times.item()), *after)})
 
     # ---- numpy's protocols
 
@@ -249,11 +332,30 @@ class Tensor(Node):
         return record(Tensor, op, tuple(lift(x, like) for x in inputs))
 
     def __array_function__(self, func: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
-        raise TypeError(
-            f"numpy.{func.__name__} does not record on a Tensor; use the function of tinygrad_rnn where there is one, or "
-            ".numpy() for its values"
-        )
+        if func in (np.shape, np.ndim, np.size):
+            return func(args[0].value, *args[1:], **kwargs)
+        ours = NUMPY_FUNCTIONS.get(func)
+        if ours is None:
+            raise TypeError(
+                f"numpy.{func.__name__} does not record on a Tensor; use the function of tinygrad_rnn where there is one, or "
+                ".numpy() for its values"
+            )
+        taken = signature(ours).parameters
+        if not any(p.kind is p.VAR_POSITIONAL for p in taken.values()):
+            # positions mean what they do in numpy, where dtype= and out= are in between
+            theirs = _numpy_parameters(func)
+            kwargs, args = dict(zip(theirs, args, strict=False)) | kwargs, args[len(theirs) :]
+        unknown = ", ".join(name for name in kwargs if name not in taken)
+        if unknown:
+            raise TypeError(
+                f"numpy.{func.__name__} does not record on a Tensor with {unknown}; tinygrad_rnn.{ours.__name__} takes "
+                f"{', '.join(taken)}"
+            )
+        return ours(*args, **kwargs)
 
+
+# numpy's functions and ours of the same names and arguments, which `functions.py` enters
+NUMPY_FUNCTIONS: dict[Callable, Callable] = {}
 
 _UFUNCS = {
     np.add: ops.add,
@@ -276,6 +378,21 @@ def _binary(op: ops.Op, x: Tensor, other: Any, swapped: bool = False) -> Tensor:
             return NotImplemented
         other = lift(other, x)
     return record(Tensor, op, (other, x) if swapped else (x, other))
+
+
+def _numpy_parameters(func: Callable) -> list[str]:
+    """Names of the positional parameters of a function of numpy; none where it is written in C and does not say."""
+    try:
+        return [name for name, p in signature(func).parameters.items() if p.kind is not p.KEYWORD_ONLY]
+    except ValueError:
+        return []
+
+
+def _cumulative(op: ops.Op, x: Tensor, axis: int | None) -> Tensor:
+    """numpy's rule: None stands for the flattened array, and a number is an array of one."""
+    if axis is None or not x.ndim:
+        x, axis = x.reshape(-1), 0 if axis is None else axis
+    return record(Tensor, op, (x,), {"axis": axis})
 
 
 def _compared(compare: Callable, x: Tensor, other: Any) -> Any:

@@ -11,8 +11,8 @@ from .loss import cross_entropy, mse_loss
 from .norm import log_softmax, softmax
 from .op import Op, ShapeError
 from .pointwise import add, div, dropout, exp, log, mul, neg, pow, relu, sigmoid, sqrt, sub, tanh
-from .reduce import logsumexp, max, mean, sum
-from .shape import concatenate, embedding, index, reshape, stack, take, transpose
+from .reduce import cumprod, cumsum, logsumexp, max, mean, min, norm, prod, std, sum, var
+from .shape import broadcast_to, concatenate, diagonal, embedding, index, keep, reshape, stack, take, transpose
 
 TABLE: dict[str, Op] = {
     op.name: op
@@ -21,8 +21,8 @@ TABLE: dict[str, Op] = {
         *(matmul, linear),
         *(rnn_cell, lstm_gates, lstm_state, addcmul, lerp),
         *(select_steps, mask_steps),
-        *(sum, mean, max, logsumexp),
-        *(reshape, transpose, index, take, embedding, concatenate, stack),
+        *(sum, mean, max, min, prod, logsumexp, var, std, norm, cumsum, cumprod),
+        *(reshape, transpose, index, broadcast_to, diagonal, keep, take, embedding, concatenate, stack),
         *(softmax, log_softmax),
         *(cross_entropy, mse_loss),
     )
