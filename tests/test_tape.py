@@ -321,3 +321,103 @@ def test_indices_are_remembered_as_they_were():
     index[:] = 1
     y.backward()
     np.testing.assert_array_equal(w.grad, [[1, 1], [0, 0], [1, 1]])
+
+
+# ---- writes in place
+
+
+def test_what_was_saved_and_then_written_to_is_found():
+    x = leaf(1.0, 2.0, 3.0)
+    with tr.scope(layer=1, t=4):
+        y = x * x
+    x[1:] = 5.0
+    np.testing.assert_array_equal(x.value, [1, 5, 5])
+    with pytest.raises(RuntimeError, match=r"'mul' at layer=1, t=4, which saved an array of shape \(3,\).*written to in place"):
+        y.sum().backward()
+    z = (x * x).sum()  # recorded later: it saw what was written
+    z.backward()
+    np.testing.assert_array_equal(x.grad, [2, 10, 10])
+
+
+def test_harmless_writes_are_allowed():
+    data = np.arange(6.0).reshape(2, 3)
+    x, mask = tr.Tensor(data, requires_grad=True), tr.Tensor(np.ones(3))
+    y = (x + mask).sum() + (x[0] * mask).sum()  # an addition saves nothing, the product the first row alone
+    x[1] = -1.0
+    x[1, 2] = 7
+    np.testing.assert_array_equal(data[1], [-1, -1, 7])
+    y.backward()
+    np.testing.assert_array_equal(x.grad, [[2, 2, 2], [1, 1, 1]])
+    y = (x[0] * mask).sum()
+    y.backward(retain_graph=True)
+    x[:, [0, 2]] = 0.0  # no view: the whole counts as written
+    with pytest.raises(RuntimeError, match="'mul'"):
+        y.backward()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x, a: x.__setitem__(..., 0.0),
+        lambda x, a: x.__setitem__(0, tr.Tensor(np.zeros(()))),
+        lambda x, a: x.detach().__setitem__(slice(None), np.ones(2)),
+        lambda x, a: x.__setitem__(x > 1, 0),
+        lambda x, a: tr.Tensor(a[:1]).__setitem__(-1, 4),
+        lambda x, a: x[::-1].detach().__setitem__(slice(1, 2), 4),
+    ],
+)
+def test_writes_through_every_view_are_found(write):
+    a = np.array([1.0, 2.0])
+    x = tr.Tensor(a, requires_grad=True)
+    y = tr.sqrt(x) * x
+    write(x, a)
+    with pytest.raises(RuntimeError, match="'mul'.*written to in place"):
+        y.sum().backward()
+
+
+def test_writes_that_would_be_lost_are_refused():
+    x = leaf(1.0, 2.0)
+    y = x * 2
+    with pytest.raises(TypeError, match=r"result of 'mul', whose gradient would not know.*x.detach\(\)"):
+        y[0] = 1.0
+    with pytest.raises(TypeError, match="wants a gradient would be cut off"):
+        x[0] = y[1]
+    with pytest.raises(TypeError, match="float32 does not go into a tensor of float64"):
+        x[:] = np.ones(2, np.float32)
+    with pytest.raises(TypeError, match="not an index"):
+        x[tr.Tensor([0.0])] = 1.0
+    with pytest.raises(ValueError, match="read-only"):
+        tr.broadcast_to(tr.Tensor(1.0), 3)[0] = 2.0
+    with pytest.raises(tr.CaptureError, match="write in place inside a compiled function"):
+        tr.compile(lambda t: t.__setitem__(0, 1.0))(tr.Tensor([1.0]))
+    np.testing.assert_array_equal(x.value, [1, 2])
+
+
+def test_writes_are_remembered_as_long_as_the_memory_is_there():
+    from tinygrad_rnn.tape import _writes
+
+    before = len(_writes)
+    x = leaf(*range(100))
+    for _ in range(3):
+        for i in range(100):
+            x[i] = 1.0
+    assert len(_writes) == before + 1
+    spans = next(reversed(_writes.values()))[1]
+    assert len(spans) == 100
+    x[:] = 0.0
+    assert len(spans) == 1
+    del x
+    assert len(_writes) == before
+
+
+def test_a_later_array_in_the_same_memory_is_another():
+    for _ in range(20):
+        x = leaf(1.0, 2.0)
+        x[0] = 5.0
+        y = tr.Tensor(np.array([1.0, 2.0]), requires_grad=True)
+        z = y * y
+        del x
+        w = tr.Tensor(np.zeros(2))
+        w[:] = 1.0
+        z.sum().backward()
+        np.testing.assert_array_equal(y.grad, [2, 4])

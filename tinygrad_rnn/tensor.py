@@ -13,7 +13,7 @@ import numpy as np
 from . import ops
 from .ops import ShapeError
 from .ops.op import normal_axis, reduced_axes
-from .tape import Node, backward, forget_gradients, record, refuse_in_capture
+from .tape import CaptureError, Node, backward, capturing, forget_gradients, note_write, record, refuse_in_capture
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -155,19 +155,39 @@ class Tensor(Node):
         """numpy's indexing: integers, slices, None and Ellipsis give a view; integer and boolean arrays a copy."""
         if type(index) is int:
             return record(Tensor, ops.index, (self,), {"index": (index,)})
-        entries = index if isinstance(index, tuple) else (index,)
-        if any(isinstance(e, Tensor) for e in entries):
-            raise TypeError("index: a tensor is not an index; use an integer array")
-        if all(
-            e is None or e is Ellipsis or isinstance(e, (slice, numbers.Integral)) and not isinstance(e, (bool, np.bool_))
-            for e in entries
-        ):
+        entries = _entries_of(index)
+        if _is_basic(entries):
             return record(Tensor, ops.index, (self,), {"index": entries})
         try:
             positions = np.arange(self.value.size, dtype=np.int64).reshape(self.shape)[index]
         except IndexError as error:
             raise IndexError(f"index: {error}; shape {self.shape}") from None
         return record(Tensor, ops.take, (self,), {"positions": np.asarray(positions)})
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """Write numbers in place, into memory that arrays and tensors may share.
+
+        Only a leaf, the result of no op, can be written to. What is recorded from it later sees the numbers; `backward()`
+        through what was recorded before raises RuntimeError where any of the memory was saved for it.
+
+        Raises TypeError for the result of an op and for a value that wants a gradient, CaptureError inside a compiled function.
+        What numpy writes to `.value`, or an optimizer to parameters, is not noticed."""
+        if self.op is not None:
+            raise TypeError(
+                f"this tensor is the result of {self.op.name!r}, whose gradient would not know what is written to it; make "
+                "another with concatenate, say, or write to x.detach()"
+            )
+        if isinstance(value, Tensor):
+            if value.requires_grad:
+                raise TypeError("a value that wants a gradient would be cut off from its graph; write value.detach()")
+            value = value.value
+        if isinstance(value, np.ndarray) and value.dtype != self.dtype:
+            raise TypeError(f"a value of {value.dtype} does not go into a tensor of {self.dtype}: nothing is cast silently")
+        if capturing():
+            raise CaptureError("a write in place inside a compiled function: its later calls repeat kernels only")
+        entries = _entries_of(index)
+        self.value[index] = value
+        note_write(self.value[entries if Ellipsis in entries else (*entries, ...)] if _is_basic(entries) else self.value)
 
     # ---- comparisons: numpy arrays of booleans, which nothing is recorded of
 
@@ -370,6 +390,21 @@ _UFUNCS = {
     np.tanh: ops.tanh,
     np.matmul: ops.matmul,
 }
+
+
+def _entries_of(index: Any) -> tuple:
+    entries = index if isinstance(index, tuple) else (index,)
+    if any(isinstance(e, Tensor) for e in entries):
+        raise TypeError("index: a tensor is not an index; use an integer array")
+    return entries
+
+
+def _is_basic(entries: tuple) -> bool:
+    """Whether an index gives a view: integers, slices, None and Ellipsis do."""
+    return all(
+        e is None or e is Ellipsis or isinstance(e, (slice, numbers.Integral)) and not isinstance(e, (bool, np.bool_))
+        for e in entries
+    )
 
 
 def _binary(op: ops.Op, x: Tensor, other: Any, swapped: bool = False) -> Tensor:

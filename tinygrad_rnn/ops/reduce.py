@@ -59,9 +59,10 @@ def _logsumexp_forward(k, x, axis=None, keepdims=False):
 
 
 def _logsumexp_vjp(k, g, x, y, needs, axis=None, keepdims=False):
-    # y = log(sum(exp(x))): dy/dx = exp(x - y), the softmax
+    # y = log(sum(exp(x))): dy/dx = exp(x - y), the softmax; over its sum, which is not 1 where a large y was rounded
     kept = reduced_shape("logsumexp", x.shape, axis, True)
-    return (k.mul(k.exp(k.sub(x, k.reshape(y, kept))), k.reshape(g, kept)),)
+    softmax = k.exp(k.sub(x, k.reshape(y, kept)))
+    return (k.mul(softmax, k.div(k.reshape(g, kept), k.sum(softmax, axis, True))),)
 
 
 def _reduced(name, x, axis=None, keepdims=False, **params):
@@ -92,8 +93,10 @@ def _per_entry(shape, axis, ddof):
 
 
 def _var_forward(k, x, axis=None, keepdims=False, ddof=0):
-    count = _count("var", x.shape, axis)
-    d = k.sub(x, k.scale(k.sum(x, axis, True), 1 / count if count else nan))
+    count, axes = _count("var", x.shape, axis), reduced_axes("var", x.shape, axis)
+    # distances from the first entry, and then from their mean: equal entries have none, whatever a mean of them is rounded to
+    d = k.sub(x, k.slice(x, tuple(slice(0, 1) if i in axes else slice(None) for i in range(x.ndim))))
+    d = k.sub(d, k.scale(k.sum(d, axis, True), 1 / count if count else nan))
     return k.scale(k.sum(k.mul(d, d), axis, keepdims), _per_entry(x.shape, axis, ddof)), (d,)
 
 
