@@ -16,7 +16,7 @@ from .timing import every_core, geometric_mean, ratio, seconds, shown, table
 
 ACCURACY = {"float32": 2e-5, "float64": 1e-12}
 CELLS = [(16, 64), (1, 16), (1, 64), (32, 128), (64, 512)]  # batch, hidden = input width
-ELEMENTS = ["add", "mul", "exp", "log", "sqrt", "tanh", "sigmoid", "relu", "copy", "sum", "max"]
+ELEMENTS = ["add", "mul", "exp", "log", "sqrt", "tanh", "sigmoid", "relu", "copy", "sum", "max", "min", "prod"]
 AXES = [(64, 100), (32, 5000)]  # rows, classes
 
 
@@ -222,7 +222,7 @@ def _element_calls(rng: np.random.Generator, dtype: str, quick: bool) -> Iterato
             yield f"{name}, {n}", name, (x, y) if name in ("add", "mul") else (x,), {}, {}
     for rows, classes in AXES[:1] if quick else AXES:
         x = rng.standard_normal((rows, classes)).astype(dtype)
-        for name in ("softmax", "log_softmax", "logsumexp"):
+        for name in ("softmax", "log_softmax", "logsumexp", "cumsum", "cumprod"):
             yield f"{name}, {rows} x {classes}", name, (x,), {"axis": 1}, {"dim": 1}
 
 

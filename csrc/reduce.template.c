@@ -96,17 +96,32 @@ EXTREMUM(max, >)
 EXTREMUM(min, <)
 #undef EXTREMUM
 
-/* y(outer, inner) = product over the middle axis of x(outer, length, inner), in its order; n = {outer, length, inner} */
+/* product of x(n), contiguous */
+static real FN(prod_contiguous)(const real *restrict x, ptrdiff_t n)
+{
+    vec product[4] = {{0}, {0}, {0}, {0}};
+    for (int u = 0; u < 4; u++) product[u] += 1;
+    ptrdiff_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        for (int u = 0; u < 4; u++) product[u] *= *(const unaligned_vec *)(x + i + u * LANES);
+    product[0] = (product[0] * product[1]) * (product[2] * product[3]);
+    real total = 1;
+    for (ptrdiff_t l = 0; l < LANES; l++) total *= product[0][l];
+    for (; i < n; i++) total *= x[i];
+    return total;
+}
+
+/* y(outer, inner) = product over the middle axis of x(outer, length, inner); n = {outer, length, inner} */
 TGR_KERNEL(prod)
 {
     const ptrdiff_t outer = n[0], length = n[1], inner = n[2];
     real *restrict y = p[0];
     const real *restrict x = p[1];
     (void)c;
-    for (ptrdiff_t o = 0; o < outer; o++, y += inner) {
-        for (ptrdiff_t j = 0; j < inner; j++) y[j] = 1;
-        for (ptrdiff_t i = 0; i < length; i++, x += inner)
-            for (ptrdiff_t j = 0; j < inner; j++) y[j] *= x[j];
+    for (ptrdiff_t o = 0; o < outer; o++, y += inner, x += length * inner) {
+        for (ptrdiff_t j = 0; j < inner; j++) y[j] = inner == 1 ? FN(prod_contiguous)(x, length) : 1;
+        for (ptrdiff_t i = 0; i < length && inner > 1; i++)
+            for (ptrdiff_t j = 0; j < inner; j++) y[j] *= x[i * inner + j];
     }
     return TGR_OK;
 }
@@ -120,9 +135,15 @@ TGR_KERNEL(prod)
         real *restrict y = p[0]; \
         const real *restrict x = p[1]; \
         (void)c; \
-        for (ptrdiff_t o = 0; o < outer; o++) \
-            for (ptrdiff_t i = 0; i < length; i++, x += inner, y += inner) \
-                for (ptrdiff_t j = 0; j < inner; j++) y[j] = i ? y[j - inner] op x[j] : x[j]; \
+        for (ptrdiff_t o = 0; o < outer; o++, x += length * inner, y += length * inner) { \
+            real last = 0; \
+            if (inner == 1) \
+                for (ptrdiff_t i = 0; i < length; i++) y[i] = last = i ? last op x[i] : x[i]; \
+            else \
+                for (ptrdiff_t i = 0; i < length; i++) \
+                    for (ptrdiff_t j = 0; j < inner; j++) \
+                        y[i * inner + j] = i ? y[(i - 1) * inner + j] op x[i * inner + j] : x[j]; \
+        } \
         return TGR_OK; \
     }
 

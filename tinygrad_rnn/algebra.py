@@ -21,16 +21,19 @@ def together(*values: Any) -> tuple[Tensor, ...]:
 
 
 def dot(a: Any, b: Any) -> Tensor:
-    """numpy's dot: the sum over the last axis of a and the last but one of b (the only one of a vector); a product with a
-    number. a(..., m, k) and b(..., k, n) give (..., m, ..., n)."""
+    """The sum of products over the last axis of a and the last but one of b, or the only one, as numpy.dot: a(..., m, k) and
+    b(..., k, n) give (..., m, ..., n). A number multiplies."""
     a, b = together(a, b)
     if not a.ndim or not b.ndim:
         return a * b
     return a @ b if b.ndim <= 2 else tensordot(a, b, (-1, -2))
 
 
+Tensor.dot = dot  # type: ignore[attr-defined]  # a method of numpy's arrays too
+
+
 def inner(a: Any, b: Any) -> Tensor:
-    """The sum over the last axes of a(..., k) and b(..., k), which gives (..., ...); a product with a number."""
+    """The sum of products over the last axes of a(..., k) and b(..., k), which gives (..., ...). A number multiplies."""
     a, b = together(a, b)
     return tensordot(a, b, (-1, -1)) if a.ndim and b.ndim else a * b
 

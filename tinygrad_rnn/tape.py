@@ -230,8 +230,8 @@ def _refuse_overwritten(node: Node, name: str, residuals: tuple) -> None:
             for (a, b), index in _writes[id(owner(x))][1].items():
                 if index > node.index and a < high and low < b:
                     raise RuntimeError(
-                        f"backward reached {name!r} at {node.address}, which saved an array of shape {x.shape} that was "
-                        "written to in place afterwards (t[...] = value). Write before recording or after backward(), or to a copy"
+                        f"backward reached {name!r} at {node.address}, which saved an array of shape {x.shape} "
+                        "that was written to in place afterwards (t[...] = value). Write before recording, or after backward()"
                     )
 
 
