@@ -375,6 +375,15 @@ def test_harmless_writes_are_allowed():
         y.backward()
 
 
+def test_writes_before_recording_stay_harmless_after_others():
+    x, other = leaf(1.0, 2.0), leaf(3.0)
+    x[0] = 4.0
+    y = (x * x).sum()
+    other[0] = 5.0
+    y.backward()
+    np.testing.assert_array_equal(x.grad, [8, 4])
+
+
 @pytest.mark.parametrize(
     "write",
     [

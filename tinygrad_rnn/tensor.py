@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import operator
 from collections.abc import Callable, Iterator
+from functools import cache
 from inspect import signature
 from typing import Any
 
@@ -360,10 +361,9 @@ class Tensor(Node):
                 f"numpy.{func.__name__} does not record on a Tensor; use the function of tinygrad_rnn where there is one, or "
                 ".numpy() for its values"
             )
-        taken = signature(ours).parameters
-        if not any(p.kind is p.VAR_POSITIONAL for p in taken.values()):
+        taken, theirs = _parameters(ours), _parameters(func)
+        if "operands" not in taken:
             # positions mean what they do in numpy, where dtype= and out= are in between
-            theirs = _numpy_parameters(func)
             kwargs, args = dict(zip(theirs, args, strict=False)) | kwargs, args[len(theirs) :]
         unknown = ", ".join(name for name in kwargs if name not in taken)
         if unknown:
@@ -415,10 +415,11 @@ def _binary(op: ops.Op, x: Tensor, other: Any, swapped: bool = False) -> Tensor:
     return record(Tensor, op, (other, x) if swapped else (x, other))
 
 
-def _numpy_parameters(func: Callable) -> list[str]:
-    """Names of the positional parameters of a function of numpy; none where it is written in C and does not say."""
+@cache
+def _parameters(f: Callable) -> list[str]:
+    """Names of the positional parameters of a function; none where it is written in C and does not say."""
     try:
-        return [name for name, p in signature(func).parameters.items() if p.kind is not p.KEYWORD_ONLY]
+        return [name for name, p in signature(f).parameters.items() if p.kind is not p.KEYWORD_ONLY]
     except ValueError:
         return []
 
