@@ -25,7 +25,7 @@ CONVOLUTIONS = [
     (64, 16, (8, 8), 16, (3, 3), 1),
     (8, 64, (32, 32), 64, (3, 3), 1),
 ]
-ELEMENTS = ["add", "mul", "exp", "log", "sqrt", "relu", "copy", "sum", "max"]
+ELEMENTS = ["add", "mul", "exp", "log", "sqrt", "relu", "copy", "sum", "max", "min", "prod"]
 ACTIVATIONS = ["tanh", "sigmoid", "erf", "gelu", "silu", "softplus"]
 AXES = [(64, 100), (32, 5000)]  # rows, classes
 
@@ -281,7 +281,7 @@ def _element_calls(rng: np.random.Generator, dtype: str, quick: bool) -> Iterato
             yield f"{name}, {n}", name, (x, y) if name in ("add", "mul") else (x,), {}, {}
     for rows, classes in AXES[:1] if quick else AXES:
         x = rng.standard_normal((rows, classes)).astype(dtype)
-        for name in ("softmax", "log_softmax", "logsumexp"):
+        for name in ("softmax", "log_softmax", "logsumexp", "cumsum", "cumprod"):
             yield f"{name}, {rows} x {classes}", name, (x,), {"axis": 1}, {"dim": 1}
         plain = {"w": None, "b": None, "eps": 1e-5}
         yield f"layer_norm, {rows} x {classes}", "layer_norm", (x,), plain, {"normalized_shape": (classes,)}

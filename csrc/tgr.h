@@ -47,6 +47,7 @@ typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
     X(conv2d, 4, 16, 0) X(conv2d_dx, 3, 16, 0) X(conv2d_dw, 3, 16, 0) \
     X(max_pool2d, 2, 11, 0) X(max_pool2d_vjp, 3, 11, 0) X(avg_pool2d, 2, 12, 0) X(avg_pool2d_vjp, 2, 12, 0) \
     X(sum, 2, 3, 0) X(max, 2, 3, 0) X(logsumexp, 2, 3, 0) X(softmax, 2, 3, 0) X(log_softmax, 2, 3, 0) \
+    X(min, 2, 3, 0) X(prod, 2, 3, 0) X(cumsum, 2, 3, 0) X(cumprod, 2, 3, 0) X(cumprod_vjp, 4, 3, 0) \
     X(nll, 3, 3, 0) X(nll_vjp, 3, 3, 0) X(cross_entropy_vjp, 4, 3, 0) X(count_targets, 2, 2, 0) X(bce_with_logits, 4, 1, 0) \
     X(layer_norm, 6, 2, 1) X(layer_norm_vjp, 8, 2, 0) X(moments, 3, 2, 0) X(batch_norm, 6, 2, 1) X(batch_norm_vjp, 8, 3, 1) \
     X(track_moments, 5, 2, 1) X(take, 3, 3, 0) X(take_add, 3, 3, 0) \

@@ -294,6 +294,187 @@ def pool(kind, axes, *shapes, kernel_size, stride=None, padding=0, **more):
     return Case(f"{kind}_pool{axes}d", call, oracle, tuple((s,) for s in shapes), spread=kind == "max", label=label)
 
 
+# ---- reductions, and what is accumulated along an axis
+
+NUMPY = {"norm": np.linalg.norm}
+FULL = tuple(s for s in ONE if 0 not in s[0])
+# uniform ones keep a product small and a root away from 0; spread ones keep ties apart
+RANGES = {"min": {"spread": True}, "prod": {"low": 0.5, "high": 1.5}, "norm": {"low": 0.2}, "std": {"low": -4.0, "high": 4.0}}
+
+
+def reductions(name):
+    ours, theirs, how = getattr(tr, name), NUMPY.get(name, getattr(np, name, None)), RANGES.get(name, {})
+    several = tuple(s for s in AXES if s[0][-1] > 1 and s[0] != (1, 5)) if name == "std" else AXES  # one entry has no spread
+    yield one(name, ours, theirs, shapes=tuple(s for s in FULL if name != "std" or np.prod(s[0]) > 1), **how)
+    yield one(name, lambda x: ours(x, axis=-1), lambda x: theirs(x, axis=-1), shapes=several, label="axis", **how)
+    if name != "norm":  # numpy's takes two axes of a matrix only, and other norms of them
+        axes = {"axis": (0, -1), "keepdims": True}
+        yield one(name, lambda x: ours(x, **axes), lambda x: theirs(x, **axes), shapes=several[1:], label="axes", **how)
+    else:
+        shapes = (((3, 4, 2),), ((2, 3, 1, 2),))
+        yield one(name, lambda x: ours(x, (0, 2), True), lambda x: np.sqrt(np.sum(x * x, (0, 2), keepdims=True)), shapes=shapes, label="axes", **how)  # fmt: skip
+    if name in ("var", "std"):
+        yield one(
+            name, lambda x: ours(x, 0, ddof=1), lambda x: theirs(x, 0, ddof=1), shapes=(((3, 4),), ((5,),)), label="ddof", **how
+        )
+
+
+def cumulations(name):
+    ours, theirs, how = getattr(tr, name), getattr(np, name), {"low": -1.5, "high": 1.5}
+    yield one(name, ours, theirs, **how)
+    for axis in (0, -1):
+        shapes = (*AXES, ((2, 0, 3),))
+        yield one(
+            name, lambda x, a=axis: ours(x, a), lambda x, a=axis: theirs(x, a), shapes=shapes, label=f"axis {axis}", **how
+        )
+
+
+# ---- what is composed of views and joins: tr's function, numpy's of the same name, and arguments for both
+
+
+def rearranged(name, shapes, *arguments, **keywords):
+    ours, theirs = getattr(tr.functions, name), getattr(np, name)
+    label = ", ".join([*map(repr, arguments), *(f"{k} {v!r}" for k, v in keywords.items())])
+    return one(
+        name,
+        lambda x: ours(x, *arguments, **keywords),
+        lambda x: theirs(x, *arguments, **keywords),
+        shapes=tuple((s,) for s in shapes),
+        label=label,
+    )
+
+
+CUBES = ((2, 3, 4), (1, 3, 1), (2, 0, 3), (4, 1, 2))
+SQUARES = ((3, 3), (2, 4), (5, 2), (1, 1), (0, 3), (3, 0))
+REARRANGED = (
+    rearranged("swapaxes", CUBES, 0, -1),
+    rearranged("moveaxis", CUBES, 0, -1),
+    rearranged("moveaxis", CUBES, (0, 1), (-1, 0)),
+    rearranged("expand_dims", SHAPES, 0),
+    rearranged("expand_dims", CUBES, (1, -1)),
+    rearranged("squeeze", [*CUBES, (), (1,), (1, 1)]),
+    rearranged("squeeze", [(1, 3, 1), (4, 1, 1)], -1),
+    rearranged("broadcast_to", [(3,), (1, 3), (2, 1), (), (1,)], (4, 2, 3)),
+    rearranged("broadcast_to", [(1,), (), (2, 1, 1), (1, 0)], (2, 3, 0)),
+    rearranged("flip", [*SHAPES, *CUBES]),
+    rearranged("flip", CUBES, (0, -1)),
+    rearranged("roll", [*SHAPES, *CUBES], 2),
+    rearranged("roll", CUBES, (1, -5), (0, 2)),
+    rearranged("roll", CUBES, 1, axis=(0, 0, 1)),
+    rearranged("repeat", [(), (3,), (0,), (2, 3)], 3),
+    rearranged("repeat", CUBES, 2, axis=-2),
+    rearranged("repeat", [(3,), (3, 2), (3, 0)], [2, 0, 3], axis=0),
+    rearranged("tile", [(), (3,), (0,), (2, 3), (2, 1, 2)], 2),
+    rearranged("tile", [(3,), (2, 3), (1, 2, 1, 2), ()], (2, 1, 3)),
+    rearranged("pad", SHAPES, 1),
+    rearranged("pad", SQUARES, ((1, 2), (0, 3)), constant_values=((1.5, -2), (3, 4))),
+    rearranged("pad", SQUARES, (2, 0), mode="constant", constant_values=-1),
+    rearranged("tril", [*SQUARES, *CUBES]),
+    rearranged("tril", [*SQUARES, *CUBES], -1),
+    rearranged("triu", [*SQUARES, *CUBES]),
+    rearranged("triu", [*SQUARES, *CUBES], 1),
+    rearranged("diagonal", [*SQUARES, *CUBES]),
+    rearranged("diagonal", CUBES, -1, 2, 0),
+    rearranged("diagonal", SQUARES, 9),
+    rearranged("trace", [*SQUARES, *CUBES]),
+    rearranged("trace", CUBES, 1, axis1=-1, axis2=1),
+    rearranged("take", [(4,), (2, 3), (2, 2, 2)], [[3, 0], [-1, 3]]),
+    rearranged("take", [(3, 4), (2, 3), (2, 0, 5)], [2, 0, -1, 2], axis=-1),
+    rearranged("take", [(3, 4), (2, 2)], 1, axis=0),
+    *[
+        one(
+            "split",
+            lambda x, s=s, a=axis: tr.concatenate([p * (i + 1) for i, p in enumerate(tr.split(x, s, a))], a),
+            lambda x, s=s, a=axis: np.concatenate([p * (i + 1) for i, p in enumerate(np.split(x, s, a))], a),
+            shapes=tuple((shape,) for shape in shapes),
+            label=f"{s!r}, {axis}",
+        )
+        for s, axis, shapes in (
+            (2, 0, [(4,), (2, 3), (0, 2)]),
+            ([1, 3], -1, [(4,), (2, 5), (2, 0), (3, 2)]),
+            ([2, 1, -1], 0, [(4,)]),
+        )
+    ],
+)
+
+VECTORS = (((3,), (3,)), ((1,), (1,)), ((0,), (0,)))
+
+
+def einsum(subscripts, *shapes):
+    return Case("einsum", lambda *x: tr.einsum(subscripts, *x), lambda *x: np.einsum(subscripts, *x), shapes, label=subscripts)
+
+
+PRODUCTS = (
+    Case(
+        "matmul",
+        tr.matmul,
+        np.matmul,
+        (*VECTORS, ((3,), (3, 4)), ((2, 3), (3,)), ((3,), (5, 3, 2)), ((2, 4, 3), (3,)), ((0,), (0, 2)), ((2, 0), (0,))),
+        label="vectors",
+    ),
+    Case(
+        "dot",
+        tr.dot,
+        np.dot,
+        (
+            *VECTORS,
+            ((), (2, 3)),
+            ((4,), ()),
+            ((2, 3), (3, 4)),
+            ((2, 3), (3,)),
+            ((3,), (2, 3, 4)),
+            ((2, 4, 3), (5, 3, 2)),
+            ((4, 3), (2, 3, 0)),
+        ),
+    ),  # fmt: skip
+    Case(
+        "inner",
+        tr.inner,
+        np.inner,
+        (*VECTORS, ((), (2, 3)), ((4,), ()), ((2, 3), (4, 3)), ((2, 5, 3), (4, 3)), ((3,), (2, 3)), ((2, 0), (4, 0))),
+    ),  # fmt: skip
+    Case("outer", tr.outer, np.outer, (*VECTORS, ((), ()), ((2, 3), (4,)), ((1, 2), (0, 3)))),
+    Case(
+        "tensordot", tr.tensordot, np.tensordot, (((2, 3, 4), (3, 4, 5)), ((1, 1), (1, 1, 2)), ((2, 0, 3), (0, 3))), label="2"
+    ),
+    *[
+        Case(
+            "tensordot",
+            lambda x, y, a=axes: tr.tensordot(x, y, a),
+            lambda x, y, a=axes: np.tensordot(x, y, a),
+            shapes,
+            label=repr(axes),
+        )
+        for axes, shapes in (
+            (0, (((2,), (3, 2)), ((), (2,)), ((), ()))),
+            (((0, -1), (2, 1)), (((2, 3, 4), (5, 4, 2)), ((1, 0, 2), (3, 2, 1)))),
+            ((1, 0), (((2, 3), (3,)), ((2, 3, 2), (3, 4)))),
+        )
+    ],
+    einsum("ij,jk->ik", ((2, 3), (3, 4)), ((1, 17), (17, 5)), ((0, 3), (3, 2)), ((2, 0), (0, 2)), ((2, 1), (3, 2))),
+    einsum("ij,jk", ((2, 3), (3, 4))),
+    einsum("bij, bkj -> bik", ((2, 3, 4), (2, 5, 4)), ((1, 3, 4), (2, 5, 4))),
+    einsum("...ij,...jk->...ik", ((5, 2, 3), (3, 4)), ((2, 1, 2, 3), (4, 3, 2)), ((2, 3), (3, 1))),
+    einsum("i...,i...", ((3, 2), (3,)), ((3, 2, 4), (3, 1, 4))),
+    einsum("ii", ((3, 3),), ((0, 0),), ((1, 1),)),
+    einsum("ii->i", ((3, 3),), ((1, 1),)),
+    einsum("iji->j", ((3, 2, 3),)),
+    einsum("iij,jkk->ki", ((2, 2, 3), (3, 4, 4))),
+    einsum("iii->i", ((3, 3, 3),)),
+    einsum("ij->", ((2, 3),), ((0, 3),)),
+    einsum("ba", ((2, 3),)),
+    einsum("i,j->ji", ((2,), (3,)), ((0,), (3,)), ((1,), (1,))),
+    einsum("i,i->i", ((3,), (3,)), ((1,), (3,))),
+    einsum("i,i->", ((1,), (3,)), ((3,), (1,)), ((3,), (3,))),
+    einsum("ij,k->i", ((2, 3), (4,))),
+    einsum(",ij->ji", ((), (2, 3))),
+    einsum("->", ((),)),
+    einsum("ab,bc,cd->ad", ((2, 3), (3, 4), (4, 2)), ((2, 1), (3, 4), (1, 5))),
+    einsum("ab,ab,bc,c->ac", ((2, 3), (2, 3), (3, 4), (4,))),
+    einsum("bhqd,bhkd->bhqk", ((2, 2, 3, 4), (2, 2, 5, 4))),
+)
+
+
 CASES = (
     two("add", lambda x, y: x + y, np.add),
     two("sub", lambda x, y: x - y, np.subtract),
@@ -392,6 +573,8 @@ CASES = (
         shapes=AXES[1:],
         label="axes",
     ),
+    *[case for name in ("min", "prod", "var", "std", "norm") for case in reductions(name)],
+    *[case for name in ("cumsum", "cumprod") for case in cumulations(name)],
     one("max", lambda x: x.max(), np.max, shapes=tuple(s for s in ONE if 0 not in s[0]), spread=True),
     one("max", lambda x: x.max(axis=-1), lambda x: x.max(-1), shapes=AXES, spread=True, label="axis"),
     one(
@@ -424,6 +607,8 @@ CASES = (
     one("take", lambda x: x[INDEX], lambda x: x[INDEX], shapes=(((3,),), ((4, 2),), ((3, 0),))),
     one("take", lambda x: x[:, [0, -1, 0]], lambda x: x[:, [0, -1, 0]], shapes=AXES[1:3] + AXES[3:5], label="repeated"),
     one("take", lambda x: x[x.value > 0], lambda x: x[x > 0], shapes=AXES, spread=True, label="mask"),
+    *REARRANGED,
+    *PRODUCTS,
     one("embedding", lambda w: tr.embedding(w, INDEX), lambda w: w[INDEX], shapes=(((3, 4),), ((5, 1),), ((3, 0),))),
     Case(
         "concatenate",

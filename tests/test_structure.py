@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import ops_table
+
 import tinygrad_rnn
 
 ROOT = pathlib.Path(tinygrad_rnn.__file__).parent
@@ -19,6 +21,7 @@ ROOMS = [
     {"ops"},
     {"tape"},
     {"tensor"},
+    {"algebra"},
     {"functions"},
     {"nn"},
     {"data"},
@@ -126,6 +129,10 @@ def test_what_the_readme_shows_is_there():
         assert (checkout / path).is_file(), path
         tracked = subprocess.run(["git", "ls-files", "--error-unmatch", path], cwd=checkout, capture_output=True)
         assert tracked.returncode == 0 or not (checkout / ".git").exists(), f"{path} is not in the repository"
+
+
+def test_the_table_of_ops_is_fresh():
+    assert ops_table.PAGE.read_text() == ops_table.page(), "docs/OPS.md is stale: python tests/ops_table.py"
 
 
 def test_the_readmes_python_runs():

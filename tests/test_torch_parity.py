@@ -614,3 +614,91 @@ def test_pooling_of_what_is_not_finite():
             y.sum().backward()
             z.sum().backward()
             np.testing.assert_array_equal(a.grad, b.grad.numpy())
+
+
+# ---- numpy's reductions, shapes and products, over shapes that each leave another path
+
+ODD = ((1,), (7,), (1, 1), (3, 5), (5, 1), (1, 33), (2, 3, 17), (4, 1, 9), (3, 2, 1, 5), (129, 3), (2, 2, 2, 2, 3))
+MATRICES = ((1, 1), (3, 5), (5, 3), (1, 7), (9, 1), (2, 3, 4), (3, 1, 6), (2, 2, 5, 5), (17, 33), (1, 2, 3, 1))
+
+ONE_INPUT = {
+    "sum": (lambda m, x: m.sum(x, -1), ODD),
+    "mean": (lambda m, x: m.mean(x, -1), ODD),
+    "amax": (lambda m, x: x.max(-1) if m is tr else torch.amax(x, -1), ODD),
+    "amin": (lambda m, x: x.min(-1) if m is tr else torch.amin(x, -1), ODD),
+    "prod": (lambda m, x: m.prod(x, -1) * m.prod(x, 0).sum(), ODD),
+    "prod of all": (lambda m, x: m.prod(x), ODD[:7]),
+    "prod of two axes": (lambda m, x: x.prod((0, -1)) if m is tr else x.prod(-1).prod(0), MATRICES),
+    "var": (lambda m, x: tr.var(x, -1) if m is tr else torch.var(x, -1, correction=0), ODD),
+    "var of all": (lambda m, x: tr.var(x, ddof=1) if m is tr else torch.var(x), ODD[1:2] + ODD[3:]),
+    "std": (lambda m, x: tr.std(x, (0, -1)) if m is tr else torch.std(x, (0, -1), correction=0), MATRICES[1:]),
+    "norm": (lambda m, x: tr.norm(x, -1) if m is tr else torch.linalg.vector_norm(x, dim=-1), ODD),
+    "norm of all": (lambda m, x: tr.norm(x) if m is tr else torch.linalg.vector_norm(x), ODD),
+    "logsumexp": (lambda m, x: m.logsumexp(x, -1), ODD),
+    "cumsum": (lambda m, x: m.cumsum(x, 0) * m.cumsum(x, -1), ODD),
+    "cumprod": (lambda m, x: m.cumprod(x, 0) + m.cumprod(x, -1), ODD),
+    "swapaxes": (lambda m, x: m.swapaxes(x, 0, -1), ODD),
+    "moveaxis": (lambda m, x: m.moveaxis(x, 0, -1), ODD),
+    "expand_dims": (lambda m, x: tr.expand_dims(x, (0, -1)) if m is tr else x[None, ..., None], ODD),
+    "squeeze": (lambda m, x: m.squeeze(x), ODD),
+    "broadcast_to": (lambda m, x: m.broadcast_to(x, (3, *x.shape)), ODD),
+    "flip": (lambda m, x: m.flip(x, (0,)), ODD),
+    "roll": (lambda m, x: m.roll(x, 2, -1) * m.roll(x, -1, 0), ODD),
+    "repeat": (lambda m, x: x.repeat(3, 0) if m is tr else x.repeat_interleave(3, 0), ODD),
+    "tile": (lambda m, x: m.tile(x, (2, 3)), ODD),
+    "pad": (lambda m, x: tr.pad(x, ((0, 0),) * (x.ndim - 1) + ((2, 1),), constant_values=0.5) if m is tr
+            else torch.nn.functional.pad(x, (2, 1), value=0.5), ODD),
+    "tril": (lambda m, x: m.tril(x, 1), MATRICES),
+    "triu": (lambda m, x: m.triu(x, -1), MATRICES),
+    "diagonal": (lambda m, x: x.diagonal(1, -1, 0) if m is tr else torch.diagonal(x, 1, -1, 0), MATRICES),
+    "trace": (lambda m, x: x.trace(0, 0, 1) if m is tr else torch.diagonal(x, 0, 0, 1).sum(-1), MATRICES),
+    "take": (lambda m, x: tr.take(x, [0, -1, 0], 0) if m is tr else x[[0, -1, 0]], ODD),
+    "split": (lambda m, x: (lambda p: p[0] * p[-1])(tr.split(x, len(x)) if m is tr else torch.split(x, 1)), ODD),
+    "index": (lambda m, x: x[..., None, :1] * x[-1:, ..., None, :], MATRICES),
+}  # fmt: skip
+
+TWO_INPUTS = {
+    "matmul": (lambda m, x, y: m.matmul(x, y), (
+        ((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((3,), (5, 3, 2)), ((2, 4, 3), (3,)), ((1, 1), (1, 1)), ((2, 3), (3, 17)),
+        ((2, 1, 3, 4), (5, 4, 2)), ((5, 1, 4), (4, 1)), ((7, 33), (33, 9)))),
+    "inner": (lambda m, x, y: m.inner(x, y), (
+        ((3,), (3,)), ((1,), (1,)), ((2, 3), (3,)), ((3,), (4, 3)), ((2, 3), (4, 3)), ((2, 5, 3), (4, 3)), ((2, 1), (3, 1)),
+        ((2, 2, 2), (3, 3, 2)), ((), (3,)), ((17, 33), (5, 33)))),
+    "outer": (lambda m, x, y: m.outer(x, y), tuple(((n,), (k,)) for n, k in (
+        (1, 1), (1, 7), (7, 1), (2, 3), (3, 2), (5, 5), (17, 9), (33, 2), (4, 8), (16, 31)))),
+    "tensordot": (lambda m, x, y: m.tensordot(x, y, ((0, -1), (1, 0))) if m is tr else
+                  torch.tensordot(x, y, ([0, x.ndim - 1], [1, 0])), (
+        ((2, 3), (3, 2)), ((2, 5, 3), (3, 2)), ((2, 3), (3, 2, 4)), ((1, 4, 1), (1, 1)), ((2, 2, 2), (2, 2, 2)), ((3, 1), (1, 3)),
+        ((2, 4, 5, 3), (3, 2, 6)), ((7, 2, 1), (1, 7)), ((4, 3, 9), (9, 4)), ((5, 17), (17, 5, 3)))),
+    "dot": (lambda m, x, y: m.dot(x, y), tuple(((n,), (n,)) for n in (1, 2, 3, 4, 5, 8, 15, 16, 33, 257))),
+}  # fmt: skip
+
+EINSUMS = {
+    "ij,jk->ik": ((3, 4), (4, 5)), "ij,kj->ik": ((1, 4), (5, 4)), "bij,bjk->bik": ((2, 3, 4), (2, 4, 5)), "ii->i": ((5, 5),),
+    "ii": ((4, 4),), "bhqd,bhkd->bhqk": ((2, 3, 4, 5), (2, 3, 6, 5)), "...i,...i": ((2, 3, 4), (3, 4)), "i,j,k->kji": ((2,), (3,), (4,)),
+    "ij->": ((3, 7),), "ij->j": ((3, 7),), "ba": ((3, 7),), "ab,bc,cd,de->ae": ((2, 3), (3, 4), (4, 5), (5, 6)),
+    "bn,anm,bm->ba": ((2, 3), (4, 3, 5), (2, 5)), "iij,jkk->ik": ((3, 3, 2), (2, 4, 4)), "a,a->a": ((9,), (9,)),
+    "i...,i...->...": ((3, 2, 5), (3, 1, 5)), "ij,ij,ij->i": ((2, 5), (2, 5), (2, 5)),
+}  # fmt: skip
+
+
+def agree_at(ours, theirs, shapes, dtype, what):
+    rng = np.random.default_rng(9)
+    agree(ours, theirs, [rng.standard_normal(s).astype(dtype) for s in shapes], rng, what)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", [*ONE_INPUT, *TWO_INPUTS])
+def test_numpys_functions_over_odd_shapes(name, dtype):
+    f, every = ONE_INPUT.get(name) or TWO_INPUTS[name]
+    for shapes in every:
+        shapes = (shapes,) if name in ONE_INPUT else shapes
+        agree_at(lambda *x: f(tr, *x), lambda *x: f(torch, *x), shapes, dtype, f"{name} of {shapes}")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("subscripts", EINSUMS)
+def test_einsum(subscripts, dtype):
+    agree_at(
+        lambda *x: tr.einsum(subscripts, *x), lambda *x: torch.einsum(subscripts, *x), EINSUMS[subscripts], dtype, subscripts
+    )

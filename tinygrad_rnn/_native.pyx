@@ -56,6 +56,7 @@ cdef extern from "tgr.h":
     int TGR_K_select_steps, TGR_K_mask_steps
     int TGR_K_conv2d, TGR_K_conv2d_dx, TGR_K_conv2d_dw
     int TGR_K_max_pool2d, TGR_K_max_pool2d_vjp, TGR_K_avg_pool2d, TGR_K_avg_pool2d_vjp
+    int TGR_K_min, TGR_K_prod, TGR_K_cumsum, TGR_K_cumprod, TGR_K_cumprod_vjp
     int TGR_IDENTITY, TGR_TANH, TGR_SIGMOID, TGR_RELU
     ctypedef struct tgr_cache_sizes:
         ptrdiff_t l1, l2
@@ -705,8 +706,13 @@ def zeros(shape, dtype):
 
 
 def reshape(cnp.ndarray x not None, shape):
-    """x with another shape: a view where x is contiguous, else a copy."""
-    return contiguous(x, TGR_K_copy).reshape(shape)
+    """x with another shape: a view where numpy (from 2.1 on) makes one, else a copy."""
+    if is_plain(x):
+        return x.reshape(shape)
+    try:
+        return x.reshape(shape, copy=False)
+    except (TypeError, ValueError):
+        return copy(x).reshape(shape)
 
 
 def transpose(cnp.ndarray x not None, axes=None):
@@ -719,6 +725,13 @@ def transpose(cnp.ndarray x not None, axes=None):
 def slice(cnp.ndarray x not None, index):
     """View x[index]; index holds integers, slices, None and Ellipsis."""
     return x[index if Ellipsis in index else index + (Ellipsis,)]
+
+
+def diagonal(cnp.ndarray x not None, int offset, int axis1, int axis2):
+    """View of the diagonals of x over two axes, appended as the last axis; writeable where x is."""
+    y = x.diagonal(offset, axis1, axis2)
+    y.flags.writeable = x.flags.writeable
+    return y
 
 
 def broadcast_to(cnp.ndarray x not None, shape):
@@ -1271,8 +1284,8 @@ cdef cnp.ndarray reduce_run(int kernel, cnp.ndarray x_, int first, int last, bin
         if keepdims or not first <= i <= last:
             dims[nd] = 1 if first <= i <= last else size
             nd += 1
-    if kernel == TGR_K_max and n[1] == 0:
-        raise ValueError(f"{name}: the maximum of an empty axis does not exist (shape {shape_of(x)})")
+    if (kernel == TGR_K_max or kernel == TGR_K_min) and n[1] == 0:
+        raise ValueError(f"{name}: the {name}imum of an empty axis does not exist (shape {shape_of(x)})")
     y = empty(nd, dims, x)
     p[0], p[1] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x)
     run(kernel, dtype_of(x, kernel), p, n, NULL, n[0] * n[1] * n[2])
@@ -1313,6 +1326,16 @@ def sum(cnp.ndarray x not None, axis=None, keepdims=False):
 def max(cnp.ndarray x not None, axis=None, keepdims=False):
     """Maximum over an axis, a tuple of axes, or all (None); NaN wins."""
     return reduced(TGR_K_max, x, axis, keepdims, "max")
+
+
+def min(cnp.ndarray x not None, axis=None, keepdims=False):
+    """Minimum over an axis, a tuple of axes, or all (None); NaN wins."""
+    return reduced(TGR_K_min, x, axis, keepdims, "min")
+
+
+def prod(cnp.ndarray x not None, axis=None, keepdims=False):
+    """Product over an axis, a tuple of axes, or all (None); 1 for an empty axis."""
+    return reduced(TGR_K_prod, x, axis, keepdims, "prod")
 
 
 def logsumexp(cnp.ndarray x not None, axis=None, keepdims=False):
@@ -1532,19 +1555,52 @@ def avg_pool2d_vjp(cnp.ndarray g_ not None, tuple shape, kernel, stride, padding
 
 # ---- losses --------------------------------------------------------------------------------------------------------
 
-cdef cnp.ndarray along_axis(int kernel, cnp.ndarray x_, int axis, str name):
-    cdef cnp.ndarray x = contiguous(x_, kernel)
-    cdef int dtype = dtype_of(x, kernel), i
-    cdef int at = axes_of(axis, cnp.PyArray_NDIM(x), name)[0]
-    cdef cnp.ndarray y = empty_like(x)
-    cdef ptrdiff_t n[3]
-    cdef void *p[2]
+cdef int middle_axis(cnp.ndarray x, int axis, ptrdiff_t *n, str name) except -1:
+    """n = {outer, length, inner}: x seen with all that comes before the axis as one, and all that comes after it."""
+    cdef int i, at = axes_of(axis, cnp.PyArray_NDIM(x), name)[0]
     n[0], n[1], n[2] = 1, 1, 1
     for i in range(cnp.PyArray_NDIM(x)):
         n[0 if i < at else 1 if i == at else 2] *= cnp.PyArray_DIMS(x)[i]
+    return 0
+
+
+cdef cnp.ndarray along_axis(int kernel, cnp.ndarray x_, int axis, str name):
+    cdef cnp.ndarray x = contiguous(x_, kernel)
+    cdef int dtype = dtype_of(x, kernel)
+    cdef cnp.ndarray y = empty_like(x)
+    cdef ptrdiff_t n[3]
+    cdef void *p[2]
+    middle_axis(x, axis, n, name)
     p[0], p[1] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x)
     run(kernel, dtype, p, n, NULL, cnp.PyArray_SIZE(x))
     return y
+
+
+def cumsum(cnp.ndarray x not None, int axis):
+    """Sums along the axis up to each entry."""
+    return along_axis(TGR_K_cumsum, x, axis, "cumsum")
+
+
+def cumprod(cnp.ndarray x not None, int axis):
+    """Products along the axis up to each entry."""
+    return along_axis(TGR_K_cumprod, x, axis, "cumprod")
+
+
+def cumprod_vjp(cnp.ndarray g_ not None, cnp.ndarray x_ not None, cnp.ndarray y_ not None, int axis):
+    """gx of y = cumprod(x) along the axis, right at zeros; equal shapes."""
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_cumprod_vjp), x = contiguous(x_, TGR_K_cumprod_vjp)
+    cdef cnp.ndarray y = contiguous(y_, TGR_K_cumprod_vjp), dx
+    cdef int dtype = same_dtype(g, x, TGR_K_cumprod_vjp)
+    cdef ptrdiff_t n[3]
+    cdef void *p[4]
+    same_dtype(g, y, TGR_K_cumprod_vjp)
+    if not (cnp.PyArray_SAMESHAPE(g, x) and cnp.PyArray_SAMESHAPE(g, y)):
+        raise ValueError(f"cumprod_vjp: shapes {shape_of(g)}, {shape_of(x)} and {shape_of(y)} differ")
+    middle_axis(x, axis, n, "cumprod_vjp")
+    dx = empty_like(x)
+    p[0], p[1], p[2], p[3] = cnp.PyArray_DATA(dx), cnp.PyArray_DATA(g), cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
+    run(TGR_K_cumprod_vjp, dtype, p, n, NULL, cnp.PyArray_SIZE(x))
+    return dx
 
 
 def softmax(cnp.ndarray x not None, int axis):

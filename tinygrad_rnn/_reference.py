@@ -4,6 +4,7 @@ It is the oracle of every kernel test.
 Names, signatures and errors are those of `_native.pyx`; each function keeps the dtype of its inputs.
 """
 
+import builtins
 import math
 
 import numpy as np
@@ -215,6 +216,12 @@ def transpose(x, axes=None):
 
 def slice(x, index):
     return x[index if Ellipsis in index else (*index, Ellipsis)]
+
+
+def diagonal(x, offset, axis1, axis2):
+    y = x.diagonal(offset, axis1, axis2)
+    y.flags.writeable = x.flags.writeable
+    return y
 
 
 def broadcast_to(x, shape):
@@ -441,6 +448,41 @@ def max(x, axis=None, keepdims=False):
     return np.asarray(np.max(x, axis=axis, keepdims=keepdims))
 
 
+def min(x, axis=None, keepdims=False):
+    _checked("min", x)
+    axis = _axes(axis, x.ndim)
+    return np.asarray(np.min(x, axis=axis, keepdims=keepdims))
+
+
+def prod(x, axis=None, keepdims=False):
+    _checked("prod", x)
+    axis = _axes(axis, x.ndim)
+    with np.errstate(all="ignore"):
+        return np.asarray(np.prod(x, axis=axis, keepdims=keepdims))
+
+
+def cumsum(x, axis):
+    return _pointwise("cumsum", lambda x: np.cumsum(x, _axes(axis, x.ndim)[0]), x)
+
+
+def cumprod(x, axis):
+    return _pointwise("cumprod", lambda x: np.cumprod(x, _axes(axis, x.ndim)[0]), x)
+
+
+def cumprod_vjp(g, x, y, axis):
+    if not g.shape == x.shape == y.shape:
+        raise ValueError(f"cumprod_vjp: shapes {g.shape}, {x.shape} and {y.shape} differ")
+
+    def cotangent(g, x, y):
+        gs, xs, dx = (np.moveaxis(v, axis, 0) for v in (g, x, np.zeros_like(x)))
+        for i in range(len(xs)):
+            for j in range(i + 1):  # y[i] is the product of x[j] and of the others up to i
+                dx[j] += gs[i] * np.prod(np.delete(xs[: i + 1], j, 0), 0)
+        return np.moveaxis(dx, 0, axis)
+
+    return _pointwise("cumprod_vjp", cotangent, g, x, y)
+
+
 def logsumexp(x, axis=None, keepdims=False):
     _checked("logsumexp", x)
     axis = _axes(axis, x.ndim)
@@ -484,7 +526,7 @@ def _window_sizes(name, size, kernel, stride, padding, dilation=(1, 1)):
     out = []
     for length, k, s, (first, last), d in zip(size, kernel, stride, padding, dilation, strict=True):
         room = length + first + last - d * (k - 1) - 1
-        if min(length, k, s, d) < 1 or min(first, last, room) < 0:
+        if builtins.min(length, k, s, d) < 1 or builtins.min(first, last, room) < 0:
             raise ValueError(
                 f"{name}: windows of {k} with stride {s}, dilation {d} and padding {(first, last)} do not fit an axis "
                 f"of {length}"

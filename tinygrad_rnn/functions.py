@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from operator import index as as_int
 from typing import Any, Literal
@@ -9,17 +10,19 @@ from typing import Any, Literal
 import numpy as np
 
 from . import ops
+from .algebra import dot, einsum, inner, outer, tensordot
 from .generator import Generator
 from .ops import ShapeError
 from .ops.conv import per_axis, per_side
-from .ops.op import normal_axis
+from .ops.op import normal_axis, reduced_axes
 from .tape import current_backend, record
-from .tensor import Tensor, as_axis, as_tensor, lift
+from .tensor import NUMPY_FUNCTIONS, Tensor, as_axis, as_tensor, lift
 
 Reduction = Literal["mean", "sum", "none"]
 Activation = Literal["tanh", "relu", "sigmoid", "identity"]
 Axis = int | tuple[int, ...] | None
 Sizes = int | Sequence[int]  # for every axis the same, or one for each
+Axes = int | Sequence[int]
 
 
 def _pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
@@ -150,7 +153,8 @@ def dropout(x: Any, p: float = 0.5, *, generator: Generator) -> Tensor:
 
 
 def matmul(x: Any, y: Any) -> Tensor:
-    """x(..., m, k) @ y(..., k, n) -> (..., m, n); batch axes broadcast."""
+    """x(..., m, k) @ y(..., k, n) -> (..., m, n); batch axes broadcast. A vector (k,) is a row on the left and a column on the
+    right, and the result lacks that axis."""
     return record(Tensor, ops.matmul, _pair(x, y))
 
 
@@ -312,19 +316,67 @@ def _pool(op: ops.Op, axes: int, x: Any, kernel_size: Any, stride: Any, padding:
     return record(Tensor, op, (as_tensor(x),), {"kernel": kernel, "stride": stride, "padding": padding, **params})
 
 
-def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def sum(a: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Sum over an axis, several, or all."""
-    return as_tensor(x).sum(axis, keepdims)
+    return as_tensor(a).sum(axis, keepdims)
 
 
-def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def mean(a: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Mean over an axis, several, or all."""
-    return as_tensor(x).mean(axis, keepdims)
+    return as_tensor(a).mean(axis, keepdims)
 
 
-def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def max(a: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Maximum over an axis, several, or all; ties share the gradient evenly."""
-    return as_tensor(x).max(axis, keepdims)
+    return as_tensor(a).max(axis, keepdims)
+
+
+def min(a: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Minimum over an axis, several, or all; ties share the gradient evenly."""
+    return as_tensor(a).min(axis, keepdims)
+
+
+def prod(a: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Product over an axis, several, or all; 1 for an empty axis. The gradient is right at zeros too, one or several."""
+    return as_tensor(a).prod(axis, keepdims)
+
+
+def var(a: Any, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    """Variance over an axis, several, or all: the sum of squared distances from the mean over (the number of entries - ddof).
+    torch.var has 1 there, numpy 0."""
+    return as_tensor(a).var(axis, ddof, keepdims)
+
+
+def std(a: Any, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    """Standard deviation, the root of `var`. Where all entries are equal it has no derivative: the gradient there is 0."""
+    return as_tensor(a).std(axis, ddof, keepdims)
+
+
+def norm(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The root of the sum of squares over an axis, several, or all: the 2-norm of vectors, the Frobenius norm of matrices.
+    Where it is 0 it has no derivative: the gradient is 0 there, not nan."""
+    return record(Tensor, ops.norm, (as_tensor(x),), {"axis": as_axis(axis), "keepdims": keepdims})
+
+
+def cumsum(a: Any, axis: int | None = None) -> Tensor:
+    """Sums along the axis up to each entry; None is for the flattened tensor."""
+    return as_tensor(a).cumsum(axis)
+
+
+def cumprod(a: Any, axis: int | None = None) -> Tensor:
+    """Products along the axis up to each entry; None is for the flattened tensor. The gradient is right at zeros too."""
+    return as_tensor(a).cumprod(axis)
+
+
+def argmax(a: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """Where the maximum is along the axis, or in the flattened tensor, the first of several: integers of numpy, which have no
+    gradient. Refused where a compiled function would look at a value of its own."""
+    return as_tensor(a).argmax(axis, keepdims)
+
+
+def argmin(a: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """Where the minimum is along the axis, or in the flattened tensor, the first of several: as `argmax`."""
+    return as_tensor(a).argmin(axis, keepdims)
 
 
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -336,25 +388,188 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return record(Tensor, ops.logsumexp, (x,), {"axis": as_axis(axis), "keepdims": keepdims})
 
 
-def reshape(x: Any, shape: Sequence[int]) -> Tensor:
-    """Another shape of the same size; one entry may be -1."""
-    return as_tensor(x).reshape(tuple(shape))
+def reshape(a: Any, shape: int | Sequence[int]) -> Tensor:
+    """Another shape of the same size; one entry may be -1. A view where numpy makes one."""
+    return as_tensor(a).reshape(*_several(shape))
 
 
-def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
-    """Permuted axes; reversed by default."""
-    return as_tensor(x).transpose(*(() if axes is None else axes))
+def transpose(a: Any, axes: Sequence[int] | None = None) -> Tensor:
+    """Permuted axes; reversed by default. A view."""
+    return as_tensor(a).transpose(*(() if axes is None else axes))
 
 
-def concatenate(parts: Sequence[Any], axis: int = 0) -> Tensor:
-    """Tensors joined along an existing axis."""
-    tensors = _tensors("concatenate", parts)
+def swapaxes(a: Any, axis1: int, axis2: int) -> Tensor:
+    """Two axes exchanged; a view."""
+    return as_tensor(a).swapaxes(axis1, axis2)
+
+
+def moveaxis(a: Any, source: Axes, destination: Axes) -> Tensor:
+    """Axes moved from places to others, the rest in its order; a view."""
+    a = as_tensor(a)
+    old, new = (reduced_axes("moveaxis", a.shape, _several(v)) for v in (source, destination))
+    if len(old) != len(new):
+        raise ShapeError(f"moveaxis: {len(old)} axes cannot move to {len(new)} places")
+    order = [i for i in range(a.ndim) if i not in old]
+    for to, axis in sorted(zip(new, old, strict=True)):
+        order.insert(to, axis)
+    return a.transpose(order)
+
+
+def expand_dims(a: Any, axis: Axes) -> Tensor:
+    """With new axes of length 1, at these places of the result; a view."""
+    a = as_tensor(a)
+    places = _several(axis)
+    new = reduced_axes("expand_dims", (1,) * (a.ndim + len(places)), places)
+    return a[tuple(None if i in new else slice(None) for i in range(a.ndim + len(new)))]
+
+
+def squeeze(a: Any, axis: Axis = None) -> Tensor:
+    """Without the axes of length 1, or those of them that are named; a view."""
+    return as_tensor(a).squeeze(axis)
+
+
+def broadcast_to(array: Any, shape: int | Sequence[int]) -> Tensor:
+    """Repeated along axes of length 1, and new ones in front, to the shape; a read-only view."""
+    return record(Tensor, ops.broadcast_to, (as_tensor(array),), {"shape": tuple(map(as_int, _several(shape)))})
+
+
+def flip(m: Any, axis: Axis = None) -> Tensor:
+    """Backwards along an axis, several, or all; a view."""
+    m = as_tensor(m)
+    axes = reduced_axes("flip", m.shape, as_axis(axis))
+    return m[tuple(slice(None, None, -1) if i in axes else slice(None) for i in range(m.ndim))]
+
+
+def roll(a: Any, shift: int | Sequence[int], axis: Axis = None) -> Tensor:
+    """Entries moved on by `shift` along the axis, those beyond its end to its beginning; along several axes, one by one; None
+    is for the flattened tensor."""
+    a = as_tensor(a)
+    if axis is None:
+        return roll(a.reshape(-1), shift, 0).reshape(a.shape)
+    axes, shifts = _several(axis), _several(shift)
+    if len(axes) != len(shifts) and 1 not in (len(axes), len(shifts)):
+        raise ShapeError(f"roll: {len(shifts)} shifts do not fit {len(axes)} axes")
+    count = builtins.max(len(axes), len(shifts))
+    for i, by in zip(axes * (count // len(axes)), shifts * (count // len(shifts)), strict=True):
+        i = normal_axis("roll", a.shape, i)
+        cut = as_int(by) % (a.shape[i] or 1)
+        if cut:
+            whole = (slice(None),) * i
+            a = concatenate([a[(*whole, slice(-cut, None))], a[(*whole, slice(None, -cut))]], i)
+    return a
+
+
+def split(ary: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+    """Views of the parts along the axis: so many equal ones, or those between the given indices. Raises ShapeError where equal
+    parts do not come out."""
+    ary = as_tensor(ary)
+    axis = normal_axis("split", ary.shape, axis)
+    n = ary.shape[axis]
+    if isinstance(indices_or_sections, (int, np.integer)):
+        count = int(indices_or_sections)
+        if count < 1 or n % count:
+            raise ShapeError(f"split: axis {axis} of shape {ary.shape} does not fall into {count} equal parts")
+        cuts = list(range(n // count, n, n // count)) if n else [0] * (count - 1)
+    else:
+        cuts = [as_int(i) for i in indices_or_sections]
+    return [ary[(slice(None),) * axis + (slice(i, j),)] for i, j in zip([0, *cuts], [*cuts, n], strict=True)]
+
+
+def repeat(a: Any, repeats: Any, axis: int | None = None) -> Tensor:
+    """Every entry along the axis, or of the flattened tensor, as often as `repeats` says: one number, or one for each."""
+    return as_tensor(a).repeat(repeats, axis)
+
+
+def tile(A: Any, reps: int | Sequence[int]) -> Tensor:  # noqa: N803 (numpy's name)
+    """The whole of A side by side, `reps` times along each axis; the shorter of A.shape and reps gets ones in front."""
+    A = as_tensor(A)  # noqa: N806
+    times = tuple(map(as_int, _several(reps)))
+    times = (1,) * (A.ndim - len(times)) + times
+    if builtins.min(times, default=1) < 0:
+        raise ShapeError(f"tile: reps {times} has a negative number")
+    shape = (1,) * (len(times) - A.ndim) + A.shape
+    apart = A.reshape([n for s in shape for n in (1, s)])
+    return broadcast_to(apart, [n for pair in zip(times, shape, strict=True) for n in pair]).reshape(
+        [t * s for t, s in zip(times, shape, strict=True)]
+    )
+
+
+def pad(array: Any, pad_width: Any, mode: Literal["constant"] = "constant", constant_values: Any = 0) -> Tensor:
+    """With entries of a constant before and after each axis.
+
+    pad_width         how many: a number; (before, after); or one such pair for each axis
+    constant_values   numbers, in the same forms
+    Raises ValueError for another mode, ShapeError where the widths do not fit."""
+    array = as_tensor(array)
+    if mode != "constant":
+        raise ValueError(f"pad: expected mode 'constant', got {mode!r}")
+    if isinstance(constant_values, Tensor):
+        raise TypeError("pad: the constant is a number; join tensors with concatenate")
+    try:
+        widths = np.broadcast_to(np.asarray(pad_width), (array.ndim, 2))
+        constants = np.broadcast_to(np.asarray(constant_values, array.dtype), (array.ndim, 2))
+    except ValueError:
+        raise ShapeError(f"pad: widths {pad_width} or constants {constant_values} do not fit shape {array.shape}") from None
+    if widths.size and (widths.dtype.kind not in "iu" or widths.min() < 0):
+        raise ShapeError(f"pad: expected widths that are integers of at least 0, got {pad_width}")
+    for axis, (width, constant) in enumerate(zip(widths.tolist(), constants, strict=True)):
+        if any(width):
+            shapes = [(*array.shape[:axis], n, *array.shape[axis + 1 :]) for n in width]
+            before, after = (Tensor(np.broadcast_to(c, s)) for c, s in zip(constant, shapes, strict=True))
+            array = concatenate([before, array, after], axis)
+    return array
+
+
+def tril(m: Any, k: int = 0) -> Tensor:
+    """The lower triangle of the last two axes, 0 above the k-th diagonal."""
+    return _triangle("tril", m, k, False)
+
+
+def triu(m: Any, k: int = 0) -> Tensor:
+    """The upper triangle of the last two axes, 0 below the k-th diagonal."""
+    return _triangle("triu", m, as_int(k) - 1, True)
+
+
+def _triangle(name: str, m: Any, k: int, upper: bool) -> Tensor:
+    m = as_tensor(m)
+    if m.ndim < 2:
+        raise ShapeError(f"{name}: expected at least two axes, got shape {m.shape}")
+    lower = np.tri(*m.shape[-2:], as_int(k), dtype=m.dtype)
+    return record(Tensor, ops.keep, (m,), {"mask": 1 - lower if upper else lower})
+
+
+def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    """The diagonals over two axes, which go last; a view."""
+    return as_tensor(a).diagonal(offset, axis1, axis2)
+
+
+def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    """The sums of the diagonals over two axes."""
+    return as_tensor(a).trace(offset, axis1, axis2)
+
+
+def take(a: Any, indices: Any, axis: int | None = None) -> Tensor:
+    """The entries at integer indices (...) along the axis, or of the flattened tensor; repeated ones add up in the gradient.
+    Negative ones count from the end; raises IndexError outside."""
+    return as_tensor(a).take(indices, axis)
+
+
+def _several(x: Any) -> tuple:
+    """One number, or a sequence of them, as a tuple."""
+    return tuple(x) if isinstance(x, (tuple, list, np.ndarray)) and np.ndim(x) else (x,)
+
+
+def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Tensor:
+    """Tensors joined along an existing axis; flattened first where it is None."""
+    tensors = _tensors("concatenate", arrays)
+    if axis is None:
+        tensors, axis = tuple(t.reshape(-1) for t in tensors), 0
     return record(Tensor, ops.concatenate, tensors, {"axis": normal_axis("concatenate", tensors[0].shape, axis)})
 
 
-def stack(parts: Sequence[Any], axis: int = 0) -> Tensor:
+def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis."""
-    tensors = _tensors("stack", parts)
+    tensors = _tensors("stack", arrays)
     return record(Tensor, ops.stack, tensors, {"axis": normal_axis("stack", (*tensors[0].shape, 1), axis)})
 
 
@@ -507,16 +722,27 @@ __all__ = [
     "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy_with_logits",
+    "argmax",
+    "argmin",
+    "broadcast_to",
     "concatenate",
     "conv1d",
     "conv2d",
     "cross_entropy",
+    "cumprod",
+    "cumsum",
+    "diagonal",
     "div",
+    "dot",
     "dropout",
     "elu",
+    "einsum",
     "embedding",
     "erf",
     "exp",
+    "expand_dims",
+    "flip",
+    "inner",
     "lerp",
     "gelu",
     "hardtanh",
@@ -536,24 +762,47 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "mean",
+    "min",
+    "moveaxis",
     "mse_loss",
     "mul",
     "neg",
     "nll_loss",
+    "norm",
+    "outer",
+    "pad",
     "pow",
+    "prod",
     "relu",
+    "repeat",
     "reshape",
     "rnn_cell",
+    "roll",
     "select_steps",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
     "softmax",
     "softplus",
+    "split",
     "sqrt",
+    "squeeze",
     "stack",
+    "std",
     "sub",
     "sum",
+    "swapaxes",
+    "take",
     "tanh",
+    "tensordot",
+    "tile",
     "transpose",
+    "tril",
+    "triu",
+    "var",
 ]
+
+NUMPY_FUNCTIONS |= {
+    getattr(np, name): globals()[name] for name in __all__ if hasattr(np, name) and not isinstance(getattr(np, name), np.ufunc)
+}
+NUMPY_FUNCTIONS |= {np.linalg.norm: norm, np.trace: trace}  # tr.trace is another thing: trace is a method only

@@ -297,8 +297,9 @@ _SPECS: dict[str, Callable[..., list[_Spec]]] = {
     **dict.fromkeys(("max_pool2d", "avg_pool2d"), _pool("y", "x")),
     "max_pool2d_vjp": _pool("x", "y", "x"),
     "avg_pool2d_vjp": _pool("x", "y"),
-    **dict.fromkeys(("sum", "max", "logsumexp"), _reduction),
-    **dict.fromkeys(("softmax", "log_softmax"), _along_axis),
+    **dict.fromkeys(("sum", "max", "min", "prod", "logsumexp"), _reduction),
+    **dict.fromkeys(("softmax", "log_softmax", "cumsum", "cumprod"), _along_axis),
+    "cumprod_vjp": lambda n, panel: [("w", n, None), *[("r", n, None)] * 3],
     "nll": lambda n, panel: [("w", n[:1], None), ("r", n[:2], None), ("r", n[:1], None, 8)],
     "nll_vjp": lambda n, panel: [("w", n[:2], None), ("r", n[:1], None), ("r", n[:1], None, 8)],
     "cross_entropy_vjp": lambda n, panel: [

@@ -41,8 +41,8 @@ from .pointwise import (
     sub,
     tanh,
 )
-from .reduce import logsumexp, max, mean, sum
-from .shape import concatenate, embedding, index, reshape, stack, take, transpose
+from .reduce import cumprod, cumsum, logsumexp, max, mean, min, norm, prod, std, sum, var
+from .shape import broadcast_to, concatenate, diagonal, embedding, index, keep, reshape, stack, take, transpose
 
 TABLE: dict[str, Op] = {
     op.name: op
@@ -53,8 +53,8 @@ TABLE: dict[str, Op] = {
         *(rnn_cell, lstm_gates, lstm_state, addcmul, lerp),
         *(select_steps, mask_steps),
         *(conv1d, conv2d, max_pool1d, max_pool2d, avg_pool1d, avg_pool2d),
-        *(sum, mean, max, logsumexp),
-        *(reshape, transpose, index, take, embedding, concatenate, stack),
+        *(sum, mean, max, min, prod, logsumexp, var, std, norm, cumsum, cumprod),
+        *(reshape, transpose, index, broadcast_to, diagonal, keep, take, embedding, concatenate, stack),
         *(softmax, log_softmax, layer_norm, batch_norm),
         *(cross_entropy, nll_loss, mse_loss, l1_loss, huber_loss, smooth_l1_loss, binary_cross_entropy_with_logits),
     )
