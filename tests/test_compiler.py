@@ -372,6 +372,22 @@ def test_gradients_of_tensors_among_the_arguments_reach_the_caller():
         np.testing.assert_array_equal(t.grad, [4.0, 4.0 * n])
 
 
+def test_tensors_beside_parameters():
+    """Whatever their shapes and entries, equal ones too."""
+    p = tr.nn.Parameter(np.ones((3, 2)), name="p")
+
+    def step(x, scale):
+        p.zero_grad()
+        loss = ((x @ p) * scale).sum()
+        loss.backward()
+        return loss
+
+    for shape in ((4, 3), (1, 3), (2, 3, 3)):
+        calls = [(tr.Tensor(np.full(shape, n)), tr.Tensor(np.array(n))) for n in (1.0, 2.0)]
+        compare(step, calls, ALL, [p])
+    compare(step, [(tr.Tensor(np.ones((2, 3)), requires_grad=True), tr.Tensor(np.ones(2)))] * 2, ALL, [p], nodes=False)
+
+
 def test_dropout_draws_afresh_at_every_replay():
     def run(compiled):
         generator = tr.Generator(3)
