@@ -19,6 +19,7 @@ from tinygrad_rnn.backends import native
 from tinygrad_rnn.compiler import ACROSS_STEPS, EXACT, PASSES, CaptureError
 from tinygrad_rnn.compiler.capture import Capture
 from tinygrad_rnn.compiler.instruction import _SPECS, regions
+from tinygrad_rnn.nn import cells
 
 ALL = tuple(PASSES)
 
@@ -61,18 +62,20 @@ def close(mine, theirs, exact, scale=1.0, what=""):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=50 * size * eps * scale, err_msg=what)
 
 
-def compare(fn, calls, passes, parameters=(), exact=None, scale=1.0, nodes=True):
+def compare(fn, calls, passes, parameters=(), exact=None, scale=1.0, nodes=True, every=None, generator=None):
     """Call `fn` compiled and eagerly with each of `calls`, twice, from equal states."""
+    generator = generator or tr.Generator(0)
     exact = set(passes) <= set(EXACT) if exact is None else exact
-    step = tr.compile(fn, passes=passes)
+    step = tr.compile(fn, passes=passes, checkpoint_every=every)
     for n, arguments in enumerate([*calls, *calls]):
-        state = [p.value.copy() for p in parameters]
+        state, chance = [p.value.copy() for p in parameters], generator.state.copy()
         expected, tape = eager_tape(fn, *arguments)
+        drawn, generator.state[...] = generator.state.copy(), chance
         gradients, updated = [p.grad for p in parameters], [p.value.copy() for p in parameters]
         for p, value in zip(parameters, state, strict=True):
             p.value[...] = value
         got = step(*arguments)
-        assert (step.program is None) == (n == 0)
+        assert (step.program is None) == (n == 0) and np.array_equal(generator.state, drawn)
         for mine, theirs in zip(_flat(got), _flat(expected), strict=True):
             close(mine.value, theirs.value, exact, scale, "result")
         for p, g, value in zip(parameters, gradients, updated, strict=True):
@@ -179,6 +182,23 @@ def test_gates_need_no_copies_of_their_gradients(kind):
             node = step.graph[0, t, gate]
             np.testing.assert_allclose(node.value, eager[tr.Address(0, t), gate], atol=1e-6)
             assert node.grad.shape == (2, 8) and np.any(node.grad)
+
+
+def test_gates_of_a_square_weight():
+    """The second product is then as square as that of a plain cell, and becomes one call with the first, activation and all."""
+    rng = np.random.default_rng(0)
+    w, u = (tr.nn.Parameter(rng.standard_normal((n, 8)), name=f"w{n}") for n in (3, 8))
+
+    def step(x, h):
+        w.zero_grad()
+        u.zero_grad()
+        gates = tr.lstm_gates(x @ w + h @ u)
+        (gates * gates).sum().backward()
+        return gates
+
+    for batch in (1, 3):
+        calls = [(tr.Tensor(rng.standard_normal((batch, 3))), tr.Tensor(rng.standard_normal((batch, 8)))) for _ in range(2)]
+        assert "rnn_cell" in [i.kernel for i in compare(step, calls, ALL, [w, u]).program]
 
 
 def test_a_composed_cell_becomes_one_call_a_step_and_direction():
@@ -1115,6 +1135,104 @@ def test_random_programs(program, passes, seed):
     calls = [(rng.standard_normal((4, ROWS, COLUMNS)),) for _ in range(3)]
     for chosen in (passes, ALL, EXACT):
         compare(step, calls, chosen, parameters, scale=1e3)
+
+
+# ---- random programs of gated cells: narrow tensors (B, H), and wide ones (B, 4 H), as rows of gates are
+
+CELLS = {"rnn": (1, cells.rnn_step(tr.tanh)), "leaky": (1, cells.leaky_step(tr.relu, 0.3)), "lstm": (4, cells.lstm_step)}
+CELLS["gru"] = 3, cells.gru_step
+GATED_OPS = [*CELLS, *CELLS, "linear", "product", "square", "gates", "sigmoid", "tanh", "columns", "columns", "gate", "gate"]
+GATED_OPS += ["join", "overlap", "lstm_state", "addcmul", "lerp", "mask", "select", "dropout", "add", "mul"]
+
+
+@st.composite
+def gated_programs(draw):
+    """(ops with numbers that choose their inputs, how many losses there are, which tensors are results)"""
+    number = st.integers(0, 1000)
+    ops = draw(st.lists(st.tuples(st.sampled_from(GATED_OPS), number, number, number), min_size=1, max_size=12))
+    return ops, draw(st.integers(1, 3)), draw(st.lists(number, max_size=3))
+
+
+def evaluate_gated(program, x, lengths, weights, masks):
+    """(losses, results) of a random program on x(T, B, H)."""
+    ops, count, chosen = program
+    hidden = x.shape[-1]
+    narrow = [x[t] * weights["bi1"] for t in range(len(x))]
+    wide = [tr.linear(x[0], weights["wide"], weights["bias"]) + tr.linear(x[-1], weights["wide"])]
+    for n, (op, a, b, c) in enumerate(ops):
+        u, v, w = narrow[-1 - a % min(len(narrow), 4)], narrow[b % len(narrow)], narrow[-1 - c % len(narrow)]
+        z, y = wide[-1 - a % min(len(wide), 3)], wide[b % len(wide)]
+        start = c % (3 * hidden + 1)
+        with tr.scope(layer=a % 2, t=n):
+            if op in CELLS:
+                gates, step = CELLS[op]
+                parameters = tuple(weights[f"{name}{gates}"] for name in ("ih", "hh", "bi", "bh"))
+                narrow += step(u, (v, w) if gates == 4 else (v,), parameters)
+            elif op in ("linear", "product", "square", "gates", "sigmoid", "tanh", "join", "overlap"):
+                wide.append(
+                    {
+                        "linear": lambda: tr.linear(u, weights["wide"], weights["bias"]) + tr.linear(v, weights["ih4"]),
+                        "product": lambda: u @ weights["ih4"].T,
+                        "square": lambda: tr.linear(u, weights["wide"]) + tr.linear(z, weights["square"]),
+                        "gates": lambda: tr.lstm_gates(z),
+                        "sigmoid": lambda: tr.sigmoid(z),
+                        "tanh": lambda: tr.tanh(z + y),
+                        "join": lambda: tr.concatenate([u, v, w, u], axis=-1),
+                        "overlap": lambda: tr.concatenate([z[..., start : start + hidden], y[..., : 3 * hidden]], axis=-1),
+                    }[op]()
+                )
+            else:
+                narrow.append(
+                    {
+                        "columns": lambda: z[..., start : start + hidden],
+                        "gate": lambda: z[..., c % 4 * hidden : (c % 4 + 1) * hidden],
+                        "lstm_state": lambda: tr.functions.lstm_state(u, z[..., :hidden], z[..., start : start + hidden], w),
+                        "addcmul": lambda: tr.functions.addcmul(z[..., start : start + hidden], u, v),
+                        "lerp": lambda: tr.functions.lerp(u, v, z[..., start : start + hidden]),
+                        "mask": lambda: tr.functions.mask_steps(u, lengths, c % 3),
+                        "select": lambda: tr.functions.select_steps(u, z[..., start : start + hidden], lengths, c % 3),
+                        "dropout": lambda: tr.dropout(u, 0.5, generator=masks),
+                        "add": lambda: u * 0.5 + v * 0.5,
+                        "mul": lambda: u * tr.tanh(v),
+                    }[op]()
+                )
+    pool = [*narrow, *wide]
+    losses = [(tr.tanh(narrow[-1 - n % len(narrow)]) * (1.0 + n)).sum() + wide[-1 - n % len(wide)].mean() for n in range(count)]
+    return losses, [pool[-1 - n % len(pool)] for n in chosen]
+
+
+@given(
+    gated_programs(),
+    st.sampled_from([(1, 1), (1, 4), (2, 1), (3, 2), (2, 5), (5, 9)]),
+    st.sampled_from([np.float32, np.float64]),
+    st.lists(st.sampled_from(ALL), unique=True),
+    st.sampled_from([None, 1, 2, 5]),
+)
+def test_random_gated_programs(program, shape, dtype, passes, every):
+    batch, hidden = shape
+    rng = np.random.default_rng(len(program[0]))
+    draw = lambda *s: tr.nn.Parameter((rng.standard_normal(s) * 0.5).astype(dtype))  # noqa: E731
+    weights = {"wide": draw(4 * hidden, hidden), "bias": draw(4 * hidden), "square": draw(4 * hidden, 4 * hidden)}
+    for gates in (1, 3, 4):
+        weights |= {f"ih{gates}": draw(gates * hidden, hidden), f"hh{gates}": draw(gates * hidden, hidden)}
+        weights |= {f"bi{gates}": draw(gates * hidden), f"bh{gates}": draw(gates * hidden)}
+    for name, p in weights.items():
+        p.name = name
+    masks = tr.Generator(0)
+
+    def step(x, lengths):
+        for p in weights.values():
+            p.zero_grad()
+        losses, results = evaluate_gated(program, tr.Tensor(x), lengths, weights, masks)
+        for loss in losses[:-1]:
+            loss.backward(retain_graph=True)
+        losses[-1].backward()
+        return losses, results
+
+    passes = tuple(n for n in ALL if n in passes)
+    calls = [(rng.standard_normal((3, batch, hidden)).astype(dtype), rng.integers(1, 4, batch)) for _ in range(2)]
+    for chosen in (passes, ALL, EXACT):
+        compare(step, calls, chosen, weights.values(), scale=20, every=every, generator=masks)
 
 
 @given(programs(), programs(), st.lists(st.sampled_from(ALL), unique=True), st.sampled_from([None, 1, 2, 5]), st.integers(0, 3))
