@@ -535,6 +535,57 @@ def test_training_a_net_with_buffers_and_chance(passes, every):
         close(mine, theirs, exact or theirs.dtype.kind in "iu")
 
 
+def test_each_mode_has_a_program():
+    """However the function reaches the modules, and for those modes alone that it looks up."""
+
+    def run(compiled):
+        net = tr.nn.Sequential(tr.nn.Linear(3, 4, seed=0), tr.nn.BatchNorm1d(4), tr.nn.Dropout(0.5, seed=1))
+        nets, unmoved = {"all": [net]}, tr.nn.Dropout(0.5)  # in no place that names lead to, and not used
+
+        def step(x):
+            net.zero_grad()
+            y = nets["all"][0](x)
+            y.sum().backward()
+            return y
+
+        f = tr.compile(step) if compiled else step
+        trail, rng = [], np.random.default_rng(0)
+        for n in range(24):
+            if n % 3 == 0:
+                net.train(n % 2 == 0)
+                unmoved.training = n % 4 == 0
+            if n >= 18:
+                net[2].training = False
+            trail += [f(rng.standard_normal((5, 3)).astype("f4")).value, net[0].weight.grad.copy(), *net.state_dict().values()]
+        if compiled:
+            assert len(f.programs) == 3 and repr(f).startswith("<compiled step: 3 captures")
+            assert sum(p.runs for p in f.programs) == 24 - 6
+            net.train().eval()
+            assert f(np.ones((5, 3), "f4")).value.shape == (5, 4) and len(f.programs) == 3
+        return trail
+
+    for mine, theirs in zip(run(True), run(False), strict=True):
+        close(mine, theirs, theirs.dtype.kind in "iu", 4)
+
+
+def test_a_mode_that_the_function_sets_itself_is_not_what_it_depends_on():
+    net = tr.nn.LSTM(2, 3, 2, dropout=0.5, seed=0)
+
+    @tr.compile
+    def answer(x):
+        net.eval()
+        y = net(x)[0]
+        net.train()
+        return y
+
+    x = np.ones((4, 1, 2), np.float32)
+    first = answer(x).value
+    for mode in (False, True, False):
+        net.train(mode)
+        np.testing.assert_allclose(answer(x).value, first, atol=1e-6)
+    assert len(answer.programs) == 1 and answer.program.runs == 2
+
+
 # ---- what instructions say that kernels touch
 
 
