@@ -340,6 +340,13 @@ def forget_gradients(leaves: Iterable[Node]) -> None:
         leaf.grad = None
 
 
+def note_mode(owner: Any, mode: bool | None) -> None:
+    """Say that the mode of an object was looked up, or, with None, that it is about to be set: a capture has to know."""
+    note = getattr(_local.context.backend, "look_up", None)
+    if note is not None:
+        note(owner, mode)
+
+
 def note_update(leaves: Iterable[Node]) -> None:
     """Say that an update looks at the gradients of leaves, and perhaps writes to their values: a capture has to know."""
     if capturing():

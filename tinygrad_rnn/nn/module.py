@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..tape import forget_gradients
+from ..tape import forget_gradients, note_mode
 from ..tensor import Tensor
 
 M = TypeVar("M", bound="Module")
@@ -47,6 +47,18 @@ class Buffer:
         return f"<buffer {self.dtype} {self.shape}>"
 
 
+class _Modes:
+    """How often any module was put into another mode: who remembers the number knows whether to look again."""
+
+    __slots__ = ("changes",)
+
+    def __init__(self) -> None:
+        self.changes = 0
+
+
+MODES = _Modes()
+
+
 class Module:
     """Base of layers and models. Assign parameters, buffers, modules, or lists, tuples and dictionaries of them as attributes;
     write `forward`. `_not_children` names attributes that hold modules which are not parts of this one. `training`, which
@@ -56,7 +68,21 @@ class Module:
     once, under the first of its names; `state_dict()` has it under every name, as PyTorch's does."""
 
     _not_children: tuple[str, ...] = ()
-    training = True
+    _training = True
+
+    @property
+    def training(self) -> bool:
+        """Whether this module is in training mode, as at first, or in evaluation mode. May be set; train() and eval() set it
+        for all parts as well."""
+        note_mode(self, self._training)
+        return self._training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        note_mode(self, None)
+        if bool(mode) != self._training:
+            self._training = bool(mode)
+            MODES.changes += 1
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{type(self).__name__} defines no forward")
@@ -111,10 +137,10 @@ class Module:
         return [b for _, b in self.named_buffers()]
 
     def train(self: M, mode: bool = True) -> M:
-        """Put this module and all its parts into training or evaluation mode, and return it. A compiled function keeps the mode
-        that it was captured in."""
+        """Put this module and all its parts into training or evaluation mode, and return it. A compiled function has a program
+        for each mode that it was called in."""
         for _, module in self.named_modules():
-            module.training = bool(mode)
+            module.training = mode
         return self
 
     def eval(self: M) -> M:
