@@ -1,4 +1,4 @@
-"""python -m bench [kernels] [nodes] [rnn] [--quick] [--json FILE]"""
+"""python -m bench [kernels] [nodes] [rnn] [tasks] [--quick] [--json FILE]"""
 
 import os
 
@@ -18,12 +18,14 @@ from tinygrad_rnn import build_info
 from .peers import versions
 from .timing import one_core
 
-TABLES = ("kernels", "nodes", "rnn")
+TABLES = ("kernels", "nodes", "rnn", "tasks")
 
 
 def main() -> None:
     """Run the named tables (all unless told otherwise) on one core and print them."""
-    p = argparse.ArgumentParser(prog="python -m bench", description="Speed as ratios against peers; verified, then timed.")
+    p = argparse.ArgumentParser(
+        prog="python -m bench", description="Speed as ratios against peers, verified, then timed; and what nets learn."
+    )
     p.add_argument("tables", nargs="*", metavar="table", help=f"any of {', '.join(TABLES)} (default: all)")
     p.add_argument("--quick", action="store_true", help="few shapes and short timings: a check that everything runs")
     p.add_argument("--json", metavar="FILE", help="write every number there too")

@@ -555,6 +555,37 @@ def test_what_to_try_for_an_lstm_that_forgets():
     assert "forget_bias" in verdict.advice and "chrono(59)" in verdict.advice
 
 
+def test_what_to_try_for_a_gru_that_forgets():
+    net = tr.nn.GRU(2, 8, seed=0)
+    found = [tr.trace(net, inputs(60, 4, 2, dtype="float32"), loss=lambda y: y[-1].sum()).why()]
+    assert found[0].kind == "vanishing"
+    assert "update gates" in found[0].advice and "forget" not in found[0].advice
+    net.bias_hh_l0.value[8:16] += np.log(np.linspace(1, 59, 8))  # the advice, followed
+    found.append(tr.trace(net, inputs(60, 4, 2, dtype="float32"), loss=lambda y: y[-1].sum()).why())
+    assert found[1].numbers["total_nats"] > found[0].numbers["total_nats"] / 4
+
+
+def test_what_to_try_where_a_normalisation_makes_it_grow():
+    class Deep(tr.nn.Module):
+        def __init__(self, scale):
+            rng = np.random.default_rng(0)
+            blocks = [tr.nn.Sequential(tr.nn.Linear(16, 16, seed=rng), tr.nn.BatchNorm1d(16), tr.nn.Tanh()) for _ in range(60)]
+            self.blocks = [tr.nn.Residual(block, scale) for block in blocks] if scale else blocks
+
+        def forward(self, x):
+            for layer, block in enumerate(self.blocks):
+                with tr.scope(layer=layer):
+                    x = block(x)
+            return x
+
+    found = [
+        tr.trace(Deep(scale), inputs(1, 32, 16, dtype="float32")[0], loss=lambda y: y[:, 0].sum()).why() for scale in (0, 0.13)
+    ]
+    assert found[0].kind == "exploding"
+    assert "nn.Residual(layer, scale=0.13)" in found[0].advice
+    assert found[1].kind == "healthy"
+
+
 def test_nodes_that_do_not_join():
     _, graph = lstm_of_known_gates(2)
     with pytest.raises(ValueError, match="do not join along their last axis"):

@@ -141,20 +141,21 @@ def _numbers(graph: Graph, states: States, split: Gain) -> dict[str, Any]:
     }
 
 
-# where an op finds what share of a state a gate keeps, the position among its inputs, and whose gate that is
-_KEEPING = {"lstm_state": (1, "LSTM"), "lerp": (2, "GRU")}
+# what an op that keeps a share of a state calls its gate, and where it finds it: the position among its inputs
+_KEEPING = {"lstm_state": ("forget", 1), "lerp": ("update", 2)}
 
 
 def _kept(graph: Graph, on_path: list[int]) -> dict[str, Any] | None:
-    """Of the gates that keep a state (forget gates of an LSTM, update gates of a GRU): their mean, the half-life in steps
-    along the path of the state alone, ln 2 / -mean(ln gate), and whose they are. None where there are none."""
+    """Of the gates that keep a state (forget gates of an LSTM, update gates of a GRU): which they are, their mean, and the
+    half-life in steps along the path of the state alone, ln 2 / -mean(ln gate). None where there are none."""
     keeping = [(i, *_KEEPING[op.name]) for i in on_path if (op := graph.ops[i]) is not None and op.name in _KEEPING]
     if not keeping:
         return None
-    every = np.concatenate([graph.values[graph.inputs_of[i][slot]].astype(np.float64).ravel() for i, slot, _ in keeping])
+    every = np.concatenate([graph.values[graph.inputs_of[i][slot]].astype(np.float64).ravel() for i, _, slot in keeping])
     with np.errstate(divide="ignore"):
         mean_log = float(np.log(every).mean())
-    return {"mean": float(every.mean()), "half_life": log(2) / -mean_log if mean_log else float("inf"), "cell": keeping[0][2]}
+    half_life = log(2) / -mean_log if mean_log else float("inf")
+    return {"gates": sorted({gate for _, gate, _ in keeping}), "mean": float(every.mean()), "half_life": half_life}
 
 
 def _slope(graph: Graph, i: int) -> np.ndarray:
@@ -249,6 +250,12 @@ def _advice(kind: Kind, n: dict[str, Any]) -> str:
                 'clip_grad_norm_ before every update; then start from init="orthogonal" (or scale the recurrent weights), so '
                 "that their spectral norm is about 1"
             )
+        pushing = _parts(n, 1)
+        if pushing and pushing[0][0] == "other":
+            return (
+                f"a residual path around every layer, nn.Residual(layer, scale={n['steps'] ** -0.5:.2g}); it is not the "
+                "weights that make it grow (a normalisation undoes their scale)"
+            )
         return 'init="orthogonal", or smaller weights: every layer should keep the mean square of its signal'
     if "relu" in n["activations"] and (n["silent_share"] or (parts and parts[0][0] == "saturation")):
         return (
@@ -256,10 +263,15 @@ def _advice(kind: Kind, n: dict[str, Any]) -> str:
             "biases and a lower learning rate keep them from dying"
         )
     if n["kept"] and n["kept"]["half_life"] < n["steps"]:
-        lags = f"lags of up to {n['steps']} steps"
-        if n["kept"]["cell"] == "GRU":
-            return f"gates that keep more: a positive bias of the update gates, up to log({n['steps']}) for {lags}"
-        return f"gates that keep more: a forget bias (nn.init.forget_bias, or nn.init.chrono({max(n['steps'], 2)}) for {lags})"
+        if n["kept"]["gates"] == ["update"]:
+            return (
+                "gates that keep more: a positive bias of the update gates (of nn.GRU the second third of bias_hh), log u with "
+                f"u in 1..{n['steps']} for lags of up to {n['steps']} steps"
+            )
+        return (
+            "gates that keep more: a forget bias (nn.init.forget_bias, or nn.init.chrono"
+            f"({max(n['steps'], 2)}) for lags of up to {n['steps']} steps)"
+        )
     if parts and parts[0][0] == "saturation":
         if n["saturated_share"] > 0.3:
             return (
