@@ -16,7 +16,11 @@ from .timing import every_core, geometric_mean, ratio, seconds, shown, table
 
 ACCURACY = {"float32": 2e-5, "float64": 1e-12}
 CELLS = [(16, 64), (1, 16), (1, 64), (32, 128), (64, 512)]  # batch, hidden = input width
-ELEMENTS = ["add", "mul", "exp", "log", "sqrt", "tanh", "sigmoid", "relu", "copy", "sum", "max"]
+ELEMENTS = [
+    *("add", "mul", "maximum", "hypot", "logaddexp", "exp", "log", "sqrt", "tanh", "sigmoid", "relu"),
+    *("expm1", "log1p", "log2", "sin", "cos", "tan", "arcsin", "arctan", "sinh", "arctanh", "logsigmoid", "copy", "sum", "max"),
+]
+TWO_INPUTS = ("add", "mul", "maximum", "hypot", "logaddexp")
 AXES = [(64, 100), (32, 5000)]  # rows, classes
 
 
@@ -70,6 +74,7 @@ def np_log_softmax(x: np.ndarray, axis: int) -> np.ndarray:
 NUMPY: dict[str, Callable] = {
     "mul": np.multiply,
     "relu": lambda x: np.maximum(x, 0),
+    "logsigmoid": lambda x: -np.logaddexp(0, -x),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "softmax": np_softmax,
     "log_softmax": np_log_softmax,
@@ -219,7 +224,8 @@ def _element_calls(rng: np.random.Generator, dtype: str, quick: bool) -> Iterato
     for n in (1000,) if quick else (1000, 1_000_000):
         x, y = (rng.uniform(0.1, 3, n).astype(dtype) for _ in range(2))
         for name in ELEMENTS:
-            yield f"{name}, {n}", name, (x, y) if name in ("add", "mul") else (x,), {}, {}
+            arrays = (x, y) if name in TWO_INPUTS else (x / 4,) if name in ("arcsin", "arctanh") else (x,)
+            yield f"{name}, {n}", name, arrays, {}, {}
     for rows, classes in AXES[:1] if quick else AXES:
         x = rng.standard_normal((rows, classes)).astype(dtype)
         for name in ("softmax", "log_softmax", "logsumexp"):
@@ -244,7 +250,8 @@ def _elements(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, 
         }
         contenders["numpy"] = lambda f=plain, a=arrays, k=keywords: f(*a, **k)
         if torch:
-            f, tensors = getattr(torch, "clone" if name == "copy" else name), tuple(map(torch.from_numpy, arrays))
+            f = {"copy": torch.clone, "logsigmoid": torch.nn.functional.logsigmoid}.get(name) or getattr(torch, name)
+            tensors = tuple(map(torch.from_numpy, arrays))
             contenders["torch"] = lambda f=f, a=tensors, k=torch_keywords: f(*a, **k)
         t = seconds(contenders, budget)
         speed = sum(v.nbytes for v in (*arrays, *outputs)) / t["ours"]

@@ -464,6 +464,40 @@ def test_kernels_touch_what_instructions_say():
     assert seen == set(_SPECS), set(_SPECS) - seen
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", [c for c in CASES if c.op != "dropout" and c.label != "mask"], ids=str)
+def test_every_op_replays_as_it_runs(case, dtype):
+    """Values, every node and the gradients of all inputs; a mask is made of values, and dropout has a test of its own."""
+    rng = np.random.default_rng(0)
+    for shapes in case.shapes:
+        inputs = [tr.Tensor(np.zeros(s, dtype), requires_grad=True, name=str(i)) for i, s in enumerate(shapes)]
+
+        def step(*arrays, inputs=inputs):
+            for leaf in inputs:
+                leaf.zero_grad()
+            y = case.call(*[leaf + x for leaf, x in zip(inputs, arrays, strict=True)])
+            (y * y).sum().backward()
+            return y
+
+        compare(step, [tuple(case.inputs(rng, shapes, dtype)) for _ in range(2)], EXACT, inputs)
+
+
+@pytest.mark.parametrize("passes", [EXACT, ALL], ids=["exact", "all"])
+def test_a_condition_may_be_an_argument(passes):
+    rng = np.random.default_rng(0)
+    x, y = (tr.Tensor(rng.standard_normal(s), requires_grad=True, name=str(s)) for s in ((3, 4), (4,)))
+
+    def step(condition, more):
+        x.zero_grad()
+        y.zero_grad()
+        out = tr.where(condition, x * more, y) + tr.where(tr.relu(more), x, 1.0)
+        (out * out).sum().backward()
+        return out
+
+    draw = lambda: (rng.random((4, 3)) < 0.5).T  # noqa: E731
+    compare(step, [(draw(), tr.Tensor(rng.standard_normal((3, 4)))) for _ in range(3)], passes, [x, y])
+
+
 def test_every_kernel_says_what_it_touches():
     header = (pathlib.Path(__file__).parent.parent / "csrc/tgr.h").read_text()
     names = set(re.findall(r"X\((\w+), \d", header)) - {"multiply_adds"}

@@ -87,6 +87,174 @@ def relu(x: Any) -> Tensor:
     return record(Tensor, ops.relu, (as_tensor(x),))
 
 
+def abs(x: Any) -> Tensor:
+    """|x|; the derivative at 0 is 0."""
+    return record(Tensor, ops.abs, (as_tensor(x),))
+
+
+def square(x: Any) -> Tensor:
+    """x * x"""
+    return record(Tensor, ops.square, (as_tensor(x),))
+
+
+def reciprocal(x: Any) -> Tensor:
+    """1 / x"""
+    return record(Tensor, ops.reciprocal, (as_tensor(x),))
+
+
+def rsqrt(x: Any) -> Tensor:
+    """1 / sqrt(x), as torch.rsqrt."""
+    return record(Tensor, ops.rsqrt, (as_tensor(x),))
+
+
+def sign(x: Any) -> Tensor:
+    """-1, 0 or 1 as x is negative, zero or positive; NaN stays NaN. The gradient is zero."""
+    return record(Tensor, ops.sign, (as_tensor(x),))
+
+
+def floor(x: Any) -> Tensor:
+    """The largest integer that is not above x. The gradient is zero."""
+    return record(Tensor, ops.floor, (as_tensor(x),))
+
+
+def ceil(x: Any) -> Tensor:
+    """The smallest integer that is not below x. The gradient is zero."""
+    return record(Tensor, ops.ceil, (as_tensor(x),))
+
+
+def exp2(x: Any) -> Tensor:
+    """2 ** x"""
+    return record(Tensor, ops.exp2, (as_tensor(x),))
+
+
+def expm1(x: Any) -> Tensor:
+    """exp(x) - 1, right near 0."""
+    return record(Tensor, ops.expm1, (as_tensor(x),))
+
+
+def log1p(x: Any) -> Tensor:
+    """log(1 + x), right near 0."""
+    return record(Tensor, ops.log1p, (as_tensor(x),))
+
+
+def log2(x: Any) -> Tensor:
+    """Logarithm to base 2."""
+    return record(Tensor, ops.log2, (as_tensor(x),))
+
+
+def log10(x: Any) -> Tensor:
+    """Logarithm to base 10."""
+    return record(Tensor, ops.log10, (as_tensor(x),))
+
+
+def sin(x: Any) -> Tensor:
+    """Sine of radians."""
+    return record(Tensor, ops.sin, (as_tensor(x),))
+
+
+def cos(x: Any) -> Tensor:
+    """Cosine of radians."""
+    return record(Tensor, ops.cos, (as_tensor(x),))
+
+
+def tan(x: Any) -> Tensor:
+    """Tangent of radians."""
+    return record(Tensor, ops.tan, (as_tensor(x),))
+
+
+def arcsin(x: Any) -> Tensor:
+    """Inverse sine, in -pi/2..pi/2; NaN outside -1..1."""
+    return record(Tensor, ops.arcsin, (as_tensor(x),))
+
+
+def arccos(x: Any) -> Tensor:
+    """Inverse cosine, in 0..pi; NaN outside -1..1."""
+    return record(Tensor, ops.arccos, (as_tensor(x),))
+
+
+def arctan(x: Any) -> Tensor:
+    """Inverse tangent, in -pi/2..pi/2."""
+    return record(Tensor, ops.arctan, (as_tensor(x),))
+
+
+def sinh(x: Any) -> Tensor:
+    """Hyperbolic sine."""
+    return record(Tensor, ops.sinh, (as_tensor(x),))
+
+
+def cosh(x: Any) -> Tensor:
+    """Hyperbolic cosine."""
+    return record(Tensor, ops.cosh, (as_tensor(x),))
+
+
+def arcsinh(x: Any) -> Tensor:
+    """Inverse hyperbolic sine."""
+    return record(Tensor, ops.arcsinh, (as_tensor(x),))
+
+
+def arccosh(x: Any) -> Tensor:
+    """Inverse hyperbolic cosine; NaN below 1."""
+    return record(Tensor, ops.arccosh, (as_tensor(x),))
+
+
+def arctanh(x: Any) -> Tensor:
+    """Inverse hyperbolic tangent; NaN outside -1..1."""
+    return record(Tensor, ops.arctanh, (as_tensor(x),))
+
+
+def logsigmoid(x: Any) -> Tensor:
+    """log(sigmoid(x)) = -log(1 + exp(-x)), right on both sides, as torch.nn.functional.logsigmoid."""
+    return record(Tensor, ops.logsigmoid, (as_tensor(x),))
+
+
+def softsign(x: Any) -> Tensor:
+    """x / (1 + |x|), as torch.nn.functional.softsign; 1 and -1 at infinity."""
+    return record(Tensor, ops.softsign, (as_tensor(x),))
+
+
+def maximum(x: Any, y: Any) -> Tensor:
+    """The larger of x and y, broadcast; NaN where either is. Ties share the gradient evenly."""
+    return record(Tensor, ops.maximum, _pair(x, y))
+
+
+def minimum(x: Any, y: Any) -> Tensor:
+    """The smaller of x and y, broadcast; NaN where either is. Ties share the gradient evenly."""
+    return record(Tensor, ops.minimum, _pair(x, y))
+
+
+def logaddexp(x: Any, y: Any) -> Tensor:
+    """log(exp(x) + exp(y)) without overflow, broadcast."""
+    return record(Tensor, ops.logaddexp, _pair(x, y))
+
+
+def arctan2(y: Any, x: Any) -> Tensor:
+    """Angle of the point (x, y) with the axis of x > 0, in -pi..pi, broadcast; the gradient at (0, 0) is 0."""
+    return record(Tensor, ops.arctan2, _pair(y, x))
+
+
+def hypot(x: Any, y: Any) -> Tensor:
+    """sqrt(x ** 2 + y ** 2) without overflow, broadcast; the gradient at (0, 0) is 0."""
+    return record(Tensor, ops.hypot, _pair(x, y))
+
+
+def where(condition: Any, x: Any, y: Any) -> Tensor:
+    """x where the condition is true, else y; the three broadcast.
+
+    condition   booleans, which may be an argument of a compiled function; or a tensor, true where it is not 0
+
+    The branch that is not taken gets a gradient of 0, and nothing of it passes: not even NaN. Raises TypeError for another
+    condition, ShapeError where shapes do not broadcast."""
+    return record(Tensor, ops.where, _pair(x, y), {"condition": _booleans("where", condition)})
+
+
+def clip(x: Any, min: float | None = None, max: float | None = None) -> Tensor:
+    """x with what is below `min` set to it and what is above `max` set to that; None is no bound, NaN stays NaN.
+
+    The gradient is that of x where min <= x <= max, and else 0, as torch.clamp's. The bounds are numbers, in the dtype of x;
+    for arrays or tensors, whose gradient is wanted or not, use minimum(maximum(x, min), max)."""
+    return as_tensor(x).clip(min, max)
+
+
 def dropout(x: Any, p: float = 0.5, *, generator: Generator) -> Tensor:
     """x with every entry set to 0 with probability p and multiplied by 1 / (1 - p) otherwise, which keeps its mean (Srivastava
     et al. 2014, as PyTorch): for training; leave the call out for evaluation.
@@ -269,40 +437,81 @@ def _integers(name: str, x: Any) -> np.ndarray:
     return current_backend().integers(array)  # a copy: the backward pass needs what the forward pass saw
 
 
+def _booleans(name: str, x: Any) -> np.ndarray:
+    if isinstance(x, Tensor):
+        return current_backend().nonzero(x.value)
+    array = np.asarray(x)
+    if array.dtype != np.bool_:
+        raise TypeError(f"{name}: expected booleans or a tensor, got {array.dtype}")
+    return current_backend().booleans(array)  # a copy, for the same reason
+
+
 __all__ = [
+    "abs",
     "add",
     "addcmul",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctan2",
+    "arctanh",
+    "ceil",
+    "clip",
     "concatenate",
+    "cos",
+    "cosh",
     "cross_entropy",
     "div",
     "dropout",
     "embedding",
     "exp",
+    "exp2",
+    "expm1",
+    "floor",
+    "hypot",
     "lerp",
     "linear",
     "log",
+    "log10",
+    "log1p",
+    "log2",
     "log_softmax",
+    "logaddexp",
+    "logsigmoid",
     "logsumexp",
     "lstm_gates",
     "lstm_state",
     "mask_steps",
     "matmul",
     "max",
+    "maximum",
     "mean",
+    "minimum",
     "mse_loss",
     "mul",
     "neg",
     "pow",
+    "reciprocal",
     "relu",
     "reshape",
     "rnn_cell",
+    "rsqrt",
     "select_steps",
     "sigmoid",
+    "sign",
+    "sin",
+    "sinh",
     "softmax",
+    "softsign",
     "sqrt",
+    "square",
     "stack",
     "sub",
     "sum",
+    "tan",
     "tanh",
     "transpose",
+    "where",
 ]

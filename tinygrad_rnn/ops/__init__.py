@@ -5,12 +5,60 @@ To add one: write the two rules beside their family, bind an `Op` there, list it
 """
 
 from .cells import addcmul, lerp, lstm_gates, lstm_state, rnn_cell
+from .elementary import (
+    abs,
+    arccos,
+    arccosh,
+    arcsin,
+    arcsinh,
+    arctan,
+    arctanh,
+    ceil,
+    cos,
+    cosh,
+    exp2,
+    expm1,
+    floor,
+    log1p,
+    log2,
+    log10,
+    logsigmoid,
+    reciprocal,
+    rsqrt,
+    sign,
+    sin,
+    sinh,
+    softsign,
+    square,
+    tan,
+)
 from .lengths import mask_steps, select_steps
 from .linear import linear, matmul
 from .loss import cross_entropy, mse_loss
 from .norm import log_softmax, softmax
 from .op import Op, ShapeError
-from .pointwise import add, div, dropout, exp, log, mul, neg, pow, relu, sigmoid, sqrt, sub, tanh
+from .pointwise import (
+    add,
+    arctan2,
+    clip,
+    div,
+    dropout,
+    exp,
+    hypot,
+    log,
+    logaddexp,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    pow,
+    relu,
+    sigmoid,
+    sqrt,
+    sub,
+    tanh,
+    where,
+)
 from .reduce import logsumexp, max, mean, sum
 from .shape import concatenate, embedding, index, reshape, stack, take, transpose
 
@@ -18,6 +66,9 @@ TABLE: dict[str, Op] = {
     op.name: op
     for op in (
         *(add, sub, mul, div, neg, pow, exp, log, sqrt, tanh, sigmoid, relu, dropout),
+        *(abs, square, reciprocal, rsqrt, sign, floor, ceil, exp2, expm1, log1p, log2, log10, logsigmoid, softsign),
+        *(sin, cos, tan, arcsin, arccos, arctan, sinh, cosh, arcsinh, arccosh, arctanh),
+        *(maximum, minimum, logaddexp, arctan2, hypot, where, clip),
         *(matmul, linear),
         *(rnn_cell, lstm_gates, lstm_state, addcmul, lerp),
         *(select_steps, mask_steps),
