@@ -7,8 +7,8 @@
  *     expm1        1.63    1.57     arcsinh      1.18    1.15     arccos       0.90    0.89
  *     log1p        0.81    0.82     arccosh      0.83    0.81     arctan       1.21    1.44
  *     log2         0.78    0.79     arctanh      1.35    1.34     rsqrt        1.48    1.49
- *     log10        0.71    0.69     sin          0.56    0.80     softsign     1.43    1.43
- *     logsigmoid   1.56    1.54     cos          0.56    0.79
+ *     log10        0.71    0.69     sin          1.49    0.80     softsign     1.43    1.43
+ *     logsigmoid   1.56    1.54     cos          1.49    0.79
  *     sinh         1.10    1.13     tan          0.76    1.32
  *
  * Polynomials are minimax as in elementary.template.c; x + x z P(z) with z = x^2 where nothing else is said, so that the rounding
@@ -185,15 +185,14 @@ static inline real FN(arctanh_of)(real x) { return REAL(0.5, 0.5) * (FN(log1p_of
 
 /* ---- sine, cosine, tangent, for |x| < FAR */
 
-/* x = n pi/2 + r with |r| <= pi/4 or little more. Products of n < 2^20 with the first parts of pi/2, of 33 digits, are exact, and
- * so is the first difference; of a float, two parts leave 40 digits and more of r in the worst case. *n has its lowest bits, from
- * `turn` on. */
+/* x = n pi/2 + r with |r| <= pi/4 or little more, up to 0.79; *n has its lowest bits. Products of n < 2^20 with the first parts of
+ * pi/2, of 33 digits, are exact, and so is the first difference; of a float, two parts leave 40 digits of r and more. */
 #define FAR 1e5
-static inline double FN(quadrant)(real x_, double turn, double *low, uint64_t *n)
+static inline double FN(quadrant)(real x, double *low, bits *n)
 {
-    const double x = x_, shifted = x * 0.6366197723675814 + 0x1.8p52, m = shifted - 0x1.8p52, turned = shifted + turn;
-    memcpy(n, &turned, sizeof *n);
-    const double first = x - m * 0x1.921fb544p+0;
+    const real shifted = x * REAL(0.6366197723675814, 0.6366197723675814) + ROUNDER;
+    const double m = shifted - ROUNDER, first = x - m * 0x1.921fb544p+0;
+    *n = FN(to_bits)(shifted);
 #if TGR_DOUBLE
     double low_2, low_3;
     const double second = FN(two_sum)(first, -(m * 0x1.0b4611a6p-34), &low_2);
@@ -206,23 +205,24 @@ static inline double FN(quadrant)(real x_, double turn, double *low, uint64_t *n
 }
 
 /* sin(x) for turn 0, cos(x) for 1 */
-static inline real FN(sin_of)(real x, double turn)
+static inline real FN(sin_of)(real x, bits turn)
 {
-    uint64_t n;
+    bits n;
     double low;
-    const double r = FN(quadrant)(x, turn, &low, &n), z = r * r, z2 = z * z, half = 0.5 * z, most = 1 - half;
+    const real r = (real)FN(quadrant)(x, &low, &n), z = r * r, z2 = z * z, half = REAL(0.5, 0.5) * z, most = 1 - half;
 #if TGR_DOUBLE /* error below 2^-57.9 of sin, 2^-64 of cos */
     double p = (1.589621100973655e-10 * z - 2.505074745982923e-08) * z2 + (2.7557313619649656e-06 * z - 0.00019841269829585278);
     p = p * z2 + (0.008333333333322115 * z - 0.1666666666666663);
     double q = (-1.135971455078223e-11 * z + 2.087572456532987e-09) * z2 + (-2.755731436173796e-07 * z + 2.4801587289513918e-05);
     q = q * z2 + (-0.0013888888888874172 * z + 0.0416666666666666);
     const double sine = r + (r * (z * p) + low * most), cosine = most + (((1 - most) - half) + (z2 * q - r * low));
-#else /* 2^-27.9, 2^-33 */
-    const double p = -0.00019515271958933062 * z2 + (0.008332161710247643 * z - 0.1666665466016776);
-    const double q = 2.443853928472832e-05 * z2 + (-0.0013887368462107356 * z + 0.041666646889693494);
-    const double sine = r + r * (z * p), cosine = most + z2 * q;
+#else /* 2^-27.7, 2^-33; r is rounded to float here */
+    const float p = -0.00019503126f * z2 + (0.008332073f * z - 0.16666654f);
+    const float q = 2.442509e-05f * z2 + (-0.0013887254f * z + 0.041666646f);
+    const float sine = r + r * (z * p), cosine = most + (((1 - most) - half) + z2 * q);
 #endif
-    const double y = n & 1 ? cosine : sine;
+    n += turn;
+    const real y = n & 1 ? cosine : sine;
     return n & 2 ? -y : y;
 }
 
@@ -230,9 +230,9 @@ static inline real FN(sin_of)(real x, double turn)
  * (Ng, in fdlibm); of a float sin / cos in double */
 static inline real FN(tan_of)(real x)
 {
-    uint64_t n;
+    bits n;
     double low;
-    const double r = FN(quadrant)(x, 0, &low, &n), z = r * r, z2 = z * z;
+    const double r = FN(quadrant)(x, &low, &n), z = r * r, z2 = z * z;
 #if TGR_DOUBLE /* error below 2^-60 */
     double p = 9.714622544599947e-06 * z2 + (-2.3895643188759493e-05 * z + 4.78744208068192e-05);
     p = p * z2 + (-2.4724253089132208e-05 * z + 6.650492036673809e-05);

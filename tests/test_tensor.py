@@ -65,7 +65,7 @@ def test_numpy_functions_record_or_refuse():
     assert isinstance(y, tr.Tensor)
     assert y.requires_grad
     np.testing.assert_array_equal(np.add(x, 1).value, [1.5])
-    for call in (lambda: np.sin(x), lambda: np.add.reduce(x), lambda: np.add(x, 1, out=np.zeros(1)), lambda: np.concatenate([x, x]),
+    for call in (lambda: np.cbrt(x), lambda: np.add.reduce(x), lambda: np.add(x, 1, out=np.zeros(1)), lambda: np.concatenate([x, x]),
                  lambda: np.sum(x)):  # fmt: skip
         with pytest.raises(TypeError, match="does not record on a Tensor"):
             call()
