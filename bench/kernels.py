@@ -1,5 +1,5 @@
-"""Kernels against numpy and PyTorch, and against what the processor can do at most: products and cells in GFLOP/s and % of the
-multiply-add peak, the others in GB/s and % of the speed of a copy. Peak and copy take turns with what is measured."""
+"""Kernels against numpy and PyTorch, and against what the processor can do at most: products, cells and convolutions in GFLOP/s
+and % of the multiply-add peak, the others in GB/s and % of the speed of a copy. Peak and copy take turns with the rest."""
 
 from __future__ import annotations
 
@@ -16,11 +16,22 @@ from .timing import every_core, geometric_mean, ratio, seconds, shown, table
 
 ACCURACY = {"float32": 2e-5, "float64": 1e-12}
 CELLS = [(16, 64), (1, 16), (1, 64), (32, 128), (64, 512)]  # batch, hidden = input width
+# N, C, (H, W), O, (KH, KW), padding; a sequence is an image of height 1
+CONVOLUTIONS = [
+    (16, 16, (28, 28), 32, (3, 3), 0),
+    (32, 3, (32, 32), 16, (5, 5), 0),
+    (16, 32, (1, 200), 64, (1, 5), 0),
+    (16, 16, (28, 28), 32, (3, 3), 1),
+    (64, 16, (8, 8), 16, (3, 3), 1),
+    (8, 64, (32, 32), 64, (3, 3), 1),
+]
 ELEMENTS = [
-    *("add", "mul", "maximum", "hypot", "logaddexp", "exp", "log", "sqrt", "tanh", "sigmoid", "relu"),
-    *("expm1", "log1p", "log2", "sin", "cos", "tan", "arcsin", "arctan", "sinh", "arctanh", "logsigmoid", "copy", "sum", "max"),
+    *("add", "mul", "maximum", "hypot", "logaddexp", "exp", "log", "sqrt", "relu"),
+    *("expm1", "log1p", "log2", "sin", "cos", "tan", "arcsin", "arctan", "sinh", "arctanh", "logsigmoid"),
+    *("copy", "sum", "max", "min", "prod"),
 ]
 TWO_INPUTS = ("add", "mul", "maximum", "hypot", "logaddexp")
+ACTIVATIONS = ["tanh", "sigmoid", "erf", "gelu", "silu", "softplus"]
 AXES = [(64, 100), (32, 5000)]  # rows, classes
 
 
@@ -40,7 +51,12 @@ def _tables(torch: Any, budget: float, quick: bool) -> tuple[str, dict]:
     texts: list[str] = []
     numbers: dict[str, Any] = {}
     for dtype in ("float32", "float64"):
-        for title, part in (("products", _products), ("cells", _cells), ("elements", _elements)):
+        for title, part in (
+            ("products", _products),
+            ("cells", _cells),
+            ("convolutions", _convolutions),
+            ("elements", _elements),
+        ):
             text, numbers[f"{title} {dtype}"] = part(dtype, torch, budget, quick)
             texts.append(text)
     text, numbers["threads"] = _threads(budget, quick)
@@ -75,6 +91,9 @@ NUMPY: dict[str, Callable] = {
     "mul": np.multiply,
     "relu": lambda x: np.maximum(x, 0),
     "logsigmoid": lambda x: -np.logaddexp(0, -x),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "softplus": lambda x: np.logaddexp(0, x),
+    "layer_norm": lambda x, w, b, eps: (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + eps),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "softmax": np_softmax,
     "log_softmax": np_log_softmax,
@@ -216,6 +235,47 @@ def _cells(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, dic
     return table(f"rnn_cell and its vjp, input as wide as the state, tanh, {dtype}", columns, rows), numbers
 
 
+# ---- convolutions
+
+
+def _convolutions(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, dict]:
+    rng = np.random.default_rng(4)
+    rows, numbers = [], {}
+    for N, C, size, O, kernel, padding in CONVOLUTIONS[:1] if quick else CONVOLUTIONS:  # noqa: E741 (the sizes' usual letters)
+        x, w, b = (np.asarray(rng.standard_normal(s), dtype) for s in ((N, C, *size), (O, C, *kernel), (O,)))
+        pads = tuple(padding if k > 1 else 0 for k in kernel)
+        settings = (1, 1), tuple((p, p) for p in pads), (1, 1), 1
+        g = np.asarray(rng.standard_normal(native.conv2d(x, w, b, *settings).shape), dtype)
+
+        def step(k, x=x, w=w, b=b, g=g, settings=settings):
+            return k.conv2d(x, w, b, *settings), *k.conv2d_vjp(g, x, w, (True,) * 3, *settings)
+
+        for ours, true in zip(step(native), step(reference), strict=True):
+            np.testing.assert_allclose(ours, true, rtol=0, atol=ACCURACY[dtype] * np.abs(true).max())
+        work = 2 * g.size * C * kernel[0] * kernel[1]
+        peak, operations = multiply_add_peak(dtype, 3 * work)
+        contenders: dict[str, Callable] = {
+            "forward": lambda x=x, w=w, b=b, settings=settings: native.conv2d(x, w, b, *settings),
+            "ours": lambda step=step: step(native),
+            "peak": peak,
+        }
+        if torch:
+            leaves = [torch.from_numpy(v).requires_grad_() for v in (x, w, b)]
+            plain, cotangent = [v.detach() for v in leaves], torch.from_numpy(g)
+            contenders["torch forward"] = lambda v=plain, p=pads: torch.conv2d(*v, padding=p)
+            contenders["torch"] = lambda v=leaves, g=cotangent, p=pads: torch.autograd.grad(torch.conv2d(*v, padding=p), v, g)
+        t = seconds(contenders, budget)
+        speed, top = 3 * work / t["ours"], operations / t["peak"]
+        name = f"({N}, {C}, {size[0]}, {size[1]}) -> {O}, {kernel[0]} x {kernel[1]}" + (", padded" if padding else "")
+        rows.append(
+            [name, f"{speed / 1e9:.1f}", f"{speed / top:.0%}", shown(t["forward"]), ratio(t["forward"], t.get("torch forward"))]
+        )
+        rows[-1] += [shown(t["ours"]), ratio(t["ours"], t.get("torch"))]
+        numbers[name] = t | {"gflops": speed / 1e9, "of_peak": speed / top}
+    columns = ["(N, C, H, W) -> O, window", "GFLOP/s", "of peak", "forward", "vs torch", "forward and back", "vs torch"]
+    return table(f"convolution with a bias and its cotangents, {dtype}, one thread", columns, rows), numbers
+
+
 # ---- elements and reductions
 
 
@@ -223,13 +283,15 @@ def _element_calls(rng: np.random.Generator, dtype: str, quick: bool) -> Iterato
     """(label, function, arrays, keywords, keywords of torch)"""
     for n in (1000,) if quick else (1000, 1_000_000):
         x, y = (rng.uniform(0.1, 3, n).astype(dtype) for _ in range(2))
-        for name in ELEMENTS:
+        for name in ELEMENTS + ACTIVATIONS:
             arrays = (x, y) if name in TWO_INPUTS else (x / 4,) if name in ("arcsin", "arctanh") else (x,)
             yield f"{name}, {n}", name, arrays, {}, {}
     for rows, classes in AXES[:1] if quick else AXES:
         x = rng.standard_normal((rows, classes)).astype(dtype)
-        for name in ("softmax", "log_softmax", "logsumexp"):
+        for name in ("softmax", "log_softmax", "logsumexp", "cumsum", "cumprod"):
             yield f"{name}, {rows} x {classes}", name, (x,), {"axis": 1}, {"dim": 1}
+        plain = {"w": None, "b": None, "eps": 1e-5}
+        yield f"layer_norm, {rows} x {classes}", "layer_norm", (x,), plain, {"normalized_shape": (classes,)}
 
 
 def _elements(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, dict]:
@@ -237,7 +299,7 @@ def _elements(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, 
     rows, numbers = [], {}
     for label, name, arrays, keywords, torch_keywords in _element_calls(rng, dtype, quick):
         ours, twin = getattr(native, name), getattr(reference, name)
-        plain = NUMPY.get(name) or getattr(np, name)
+        plain = NUMPY.get(name) or getattr(np, name, None)
         y, true = ours(*arrays, **keywords), twin(*arrays, **keywords)
         outputs = y if isinstance(y, tuple) else (y,)
         for got, expected in zip(outputs, true if isinstance(true, tuple) else (true,), strict=True):
@@ -248,15 +310,16 @@ def _elements(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, 
             "copy": lambda x=arrays[0]: native.copy(x),
             "copyto": lambda y=target, x=arrays[0]: np.copyto(y, x),
         }
-        contenders["numpy"] = lambda f=plain, a=arrays, k=keywords: f(*a, **k)
+        if plain:
+            contenders["numpy"] = lambda f=plain, a=arrays, k=keywords: f(*a, **k)
         if torch:
-            f = {"copy": torch.clone, "logsigmoid": torch.nn.functional.logsigmoid}.get(name) or getattr(torch, name)
-            tensors = tuple(map(torch.from_numpy, arrays))
+            of_nets = torch.nn.functional if name in (*ACTIVATIONS[3:], "logsigmoid", "layer_norm") else torch
+            f, tensors = getattr(of_nets, "clone" if name == "copy" else name), tuple(map(torch.from_numpy, arrays))
             contenders["torch"] = lambda f=f, a=tensors, k=torch_keywords: f(*a, **k)
         t = seconds(contenders, budget)
         speed = sum(v.nbytes for v in (*arrays, *outputs)) / t["ours"]
         copy = 2 * target.nbytes / min(t["copy"], t["copyto"])
-        label += " and its derivative" if isinstance(y, tuple) else ""
+        label += " and its derivative" if name in ACTIVATIONS else ""
         rows.append(
             # the copy of a small array is a call and little else
             [label, f"{speed / 1e9:.1f}", f"{speed / copy:.0%}" if target.size > 10_000 else "-", shown(t["ours"])]

@@ -1,9 +1,10 @@
 """Recurrent nets, compiled and eager, against PyTorch, JAX, autograd and DyNet.
 
-A step is forward and backward of a tanh RNN over the whole sequence; the loss is the sum of the last state, the gradients are
-those of all weights and biases. "ours" is tr.compile of that step, after which every node's value and cotangent can be read;
-its peer in that is the loop over torch.nn.RNNCell that retains every state's gradient. "eager" is the same step on a Tape, not
-compiled. With the environment variable BENCH_TORCH_COMPILE set, torch.compile of the loop takes part: half a minute each."""
+A step is forward and backward of a tanh RNN (or LSTM, or GRU) over the whole sequence; the loss is the sum of the last state,
+the gradients are those of all weights and biases. "ours" is tr.compile of that step, after which every node's value and
+cotangent can be read; its peer in that is the loop over torch.nn.RNNCell that retains every state's gradient. "eager" is the
+same step on a Tape, not compiled. With the environment variable BENCH_TORCH_COMPILE set, torch.compile of the loop takes part:
+half a minute each."""
 
 from __future__ import annotations
 
@@ -33,6 +34,8 @@ GRID = [
     (64, 20, 512, 1024),
 ]
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+PEERS = ("torch nn.RNN", "jax scan")
+OTHERS = ("torch RNNCell loop", "autograd", "dynet", "torch.compile of a loop")
 
 
 def run(quick: bool) -> tuple[str, dict]:
@@ -40,6 +43,7 @@ def run(quick: bool) -> tuple[str, dict]:
     text, numbers = "", {}
     for name, part in (
         ("grid", grid),
+        ("gated", gated),
         ("training", training),
         ("other nets", other_nets),
         ("threads", two_threads),
@@ -106,14 +110,19 @@ def grid(quick: bool) -> tuple[str, dict]:
             contenders["dynet"] = dynet_loop(dynet, rnn, x)
         label = str(shape)
         _verified(contenders, label)
-        t = numbers[label] = seconds(contenders, 0.05 if quick else 2.0)
-        peers = [p for p in ("torch nn.RNN", "jax scan") if p in t]
+        # those that are compared take turns with each other alone: a contender that heats the core, or fills the caches, slows
+        # whoever comes after it
+        peers = [p for p in PEERS if p in contenders]
+        budget = 0.05 if quick else 2.0
+        t = seconds({name: contenders[name] for name in ("ours", *peers)}, budget)
+        rest = seconds({"ours": contenders["ours"]} | {k: f for k, f in contenders.items() if k not in t}, budget)
         fastest = min((t[p] for p in peers), default=None)
-        columns = ("torch nn.RNN", "jax scan", "torch RNNCell loop", "autograd", "dynet", "torch.compile of a loop")
-        rows.append([label, shown(t["ours"]), ratio(t["ours"], fastest), *(ratio(t["ours"], t.get(c)) for c in columns)])
-        rows[-1].append(ratio(t["eager"], t.get("torch RNNCell loop")))
-    titles = ["(batch, steps, in, hidden)", "ours", "vs faster of nn.RNN, jax", "vs nn.RNN", "vs jax scan", "vs RNNCell loop"]
-    titles += ["vs autograd", "vs dynet", "vs torch.compile", "eager vs RNNCell loop"]
+        rows.append([label, shown(t["ours"]), ratio(t["ours"], fastest), *(ratio(t["ours"], t.get(p)) for p in PEERS)])
+        rows[-1] += [ratio(rest["ours"], rest.get(p)) for p in OTHERS]
+        rows[-1].append(ratio(rest["eager"], rest.get("torch RNNCell loop")))
+        numbers[label] = {**rest, "ours beside these": rest["ours"], **t}
+    titles = ["(batch, steps, in, hidden)", "ours", "vs faster of nn.RNN, jax", *(f"vs {p}" for p in PEERS + OTHERS)]
+    titles += ["eager vs RNNCell loop"]
     text = table("forward and backward of a tanh RNN, float32, one thread; every node readable", titles, rows)
     return text + _summary(numbers, [("ours", "torch nn.RNN"), ("ours", "jax scan"), ("eager", "torch RNNCell loop")]), numbers
 
@@ -123,10 +132,15 @@ def _grads(net: Any) -> Callable[[], list]:
     return lambda: [p.grad for p in parameters]
 
 
+def _last(state: Any) -> Any:
+    """h_n; an LSTM returns (h_n, c_n)."""
+    return state[0] if isinstance(state, tuple) else state
+
+
 def _step(rnn: Any) -> Callable[[np.ndarray], Any]:
     def step(x: np.ndarray) -> Any:
         rnn.zero_grad()
-        loss = rnn(x)[1].sum()
+        loss = _last(rnn(x)[1]).sum()
         loss.backward()
         return loss
 
@@ -149,13 +163,13 @@ def eager(rnn: Any, x: np.ndarray) -> Callable[[], list]:
 
 
 def torch_rnn(torch: Any, rnn: Any, x: np.ndarray) -> Callable[[], list]:
-    net = torch.nn.RNN(rnn.input_size, rnn.hidden_size, rnn.num_layers)
+    net = getattr(torch.nn, type(rnn).__name__)(rnn.input_size, rnn.hidden_size, rnn.num_layers)
     net.load_state_dict({k: torch.from_numpy(v) for k, v in rnn.state_dict().items()})
     data = torch.from_numpy(x)
 
     def f() -> list:
         net.zero_grad(set_to_none=True)
-        net(data)[1].sum().backward()
+        _last(net(data)[1]).sum().backward()
         return [getattr(net, name).grad.numpy() for name in rnn.state_dict()]
 
     return f
@@ -205,14 +219,33 @@ def _in_order(rnn: Any, convert: Callable[[np.ndarray], Any]) -> list:
     return [convert(rnn.state_dict()[f"{name}_l0"]) for name in NAMES]
 
 
+def _jax_cell(jax: Any, kind: str) -> Callable[[Any, tuple, Any], tuple]:
+    """(weights, state, input) -> state of one step."""
+    jnp, sigmoid = jax.numpy, jax.nn.sigmoid
+
+    def rnn(w: Any, state: tuple, x: Any) -> tuple:
+        return (jnp.tanh(x @ w[0].T + w[2] + state[0] @ w[1].T + w[3]),)
+
+    def lstm(w: Any, state: tuple, x: Any) -> tuple:
+        i, f, g, o = jnp.split(x @ w[0].T + w[2] + state[0] @ w[1].T + w[3], 4, -1)
+        c = sigmoid(f) * state[1] + sigmoid(i) * jnp.tanh(g)
+        return sigmoid(o) * jnp.tanh(c), c
+
+    def gru(w: Any, state: tuple, x: Any) -> tuple:
+        of_x, of_h = (jnp.split(v, 3, -1) for v in (x @ w[0].T + w[2], state[0] @ w[1].T + w[3]))
+        z = sigmoid(of_x[1] + of_h[1])
+        n = jnp.tanh(of_x[2] + sigmoid(of_x[0] + of_h[0]) * of_h[2])
+        return ((1 - z) * n + z * state[0],)
+
+    return {"RNN": rnn, "LSTM": lstm, "GRU": gru}[kind]
+
+
 def jax_scan(jax: Any, rnn: Any, x: np.ndarray) -> Callable[[], list]:
-    jnp = jax.numpy
+    jnp, cell = jax.numpy, _jax_cell(jax, type(rnn).__name__)
 
     def loss(w: Any, x: Any) -> Any:
-        def cell(h: Any, xt: Any) -> Any:
-            return jnp.tanh(xt @ w[0].T + w[2] + h @ w[1].T + w[3]), None
-
-        return jax.lax.scan(cell, jnp.zeros((x.shape[1], rnn.hidden_size)), x)[0].sum()
+        start = tuple(jnp.zeros((x.shape[1], rnn.hidden_size)) for _ in rnn.states)
+        return jax.lax.scan(lambda state, xt: (cell(w, state, xt), None), start, x)[0][0].sum()
 
     step = jax.jit(jax.value_and_grad(loss))
     weights, data = _in_order(rnn, jnp.asarray), jnp.asarray(x)
@@ -246,6 +279,33 @@ def dynet_loop(dynet: Any, rnn: Any, x: np.ndarray) -> Callable[[], list]:
         return [p.grad_as_array() for p in parameters]
 
     return f
+
+
+def gated(quick: bool) -> tuple[str, dict]:
+    """The same for an LSTM and a GRU, against PyTorch's fused ones and JAX."""
+    torch, jax = torch_on_one_thread(), peer("jax")
+    text, numbers = "", {}
+    for kind in ("LSTM", "GRU"):
+        rows, of_kind = [], {}
+        for shape in GRID[:1] if quick else GRID:
+            batch, steps, features, hidden = shape
+            net, x = getattr(tr.nn, kind)(features, hidden, seed=0), _inputs(batch, steps, features)
+            contenders = {"ours": ours(net, x)}
+            if torch:
+                contenders["torch"] = torch_rnn(torch, net, x)
+            if jax:
+                contenders["jax scan"] = jax_scan(jax, net, x)
+            _verified(contenders, f"{kind} {shape}")
+            t = of_kind[str(shape)] = seconds(contenders, 0.05 if quick else 1.0)
+            t["faster peer"] = min((v for name, v in t.items() if name != "ours"), default=float("nan"))
+            rows.append(
+                [str(shape), shown(t["ours"]), *(ratio(t["ours"], t.get(c)) for c in ("faster peer", "torch", "jax scan"))]
+            )
+        titles = ["(batch, steps, in, hidden)", "ours", "vs faster", "vs torch", "vs jax scan"]
+        text += table(f"forward and backward of {kind}, float32, one thread; every gate readable", titles, rows)
+        text += _summary(of_kind, [("ours", name) for name in ("faster peer", "torch", "jax scan")])
+        numbers[kind] = of_kind
+    return text, numbers
 
 
 # ---- whole training steps

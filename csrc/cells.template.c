@@ -8,7 +8,8 @@ TGR_KERNEL(rnn_cell)
     const ptrdiff_t B = n[0], I = n[1], H = n[2];
     const FN(matrix) x = {p[2], n[4], n[5]}, w_ih = {p[3], n[6], n[7]}, h = {p[5], n[8], n[9]}, w_hh = {p[6], n[10], n[11]};
     FN(product) product = {
-        .m = B, .n = H, .y = p[0], .dy = p[1], .ldy = H, .bias = p[4], .bias2 = p[7], .activation = (tgr_activation)n[3],
+        .m = B, .n = H, .y = p[0], .dy = p[1], .ldy = H, .bias = p[4], .bias2 = p[7],
+        .activation = (tgr_activation)n[3], .width = H,
         .count = 1, .terms = {{H, h, FN(transposed)(w_hh), p[8]}},
     };
     (void)c;

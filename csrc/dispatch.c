@@ -51,6 +51,12 @@ void *tgr_scratch(void)
     return scratch;
 }
 
+void *tgr_columns(void)
+{
+    static _Thread_local _Alignas(64) char columns[TGR_COLUMNS_BYTES];
+    return columns;
+}
+
 tgr_cache_sizes tgr_caches(void)
 {
     static tgr_cache_sizes probed; /* by whoever loads the library, before there are threads */

@@ -129,7 +129,7 @@ TGR_KERNEL(logsumexp)
     return TGR_OK;
 }
 
-/* y(rows) = -log_probability(rows, classes)[target(rows)]; n = {rows, classes} */
+/* y(rows) = -log_probability(rows, classes)[target(rows)], 0 where the target is n[2]; n = {rows, classes, what is ignored} */
 TGR_KERNEL(nll)
 {
     real *restrict y = p[0];
@@ -137,13 +137,44 @@ TGR_KERNEL(nll)
     const int64_t *restrict target = p[2];
     (void)c;
     for (ptrdiff_t i = 0; i < n[0]; i++) {
+        y[i] = 0;
+        if (target[i] == n[2]) continue;
         if (target[i] < 0 || target[i] >= n[1]) return TGR_BAD_INDEX;
         y[i] = -log_probability[i * n[1] + target[i]];
     }
     return TGR_OK;
 }
 
-/* dx(rows, classes) = g(rows) (exp(log_probability) - onehot(target)).  Inverts: y = nll(log_softmax(x), target) */
+/* y() = how many of target(n[0]) are not n[1].  p = {y, target} */
+TGR_KERNEL(count_targets)
+{
+    const int64_t *restrict target = p[1];
+    ptrdiff_t count = 0;
+    (void)c;
+    for (ptrdiff_t i = 0; i < n[0]; i++) count += target[i] != n[1];
+    *(real *)p[0] = (real)count;
+    return TGR_OK;
+}
+
+/* dx(rows, classes) = -g(rows) onehot(target), 0 where the target is n[2].  Inverts: y = nll(x, target)
+ * p = {dx, g, target}, n as for nll */
+TGR_KERNEL(nll_vjp)
+{
+    real *restrict dx = p[0];
+    const real *restrict g = p[1];
+    const int64_t *restrict target = p[2];
+    (void)c;
+    memset(dx, 0, (size_t)(n[0] * n[1]) * sizeof(real));
+    for (ptrdiff_t i = 0; i < n[0]; i++) {
+        if (target[i] == n[2]) continue;
+        if (target[i] < 0 || target[i] >= n[1]) return TGR_BAD_INDEX;
+        dx[i * n[1] + target[i]] = -g[i];
+    }
+    return TGR_OK;
+}
+
+/* dx(rows, classes) = g(rows) (exp(log_probability) - onehot(target)), 0 where the target is n[2]; n as for nll
+ * Inverts: y = nll(log_softmax(x), target) */
 TGR_KERNEL(cross_entropy_vjp)
 {
     const real *restrict g = p[1], *restrict log_probability = p[2];
@@ -152,9 +183,30 @@ TGR_KERNEL(cross_entropy_vjp)
     for (ptrdiff_t i = 0; i < n[0]; i++) {
         real *restrict dx = (real *)p[0] + i * n[1];
         const real *restrict row = log_probability + i * n[1];
+        if (target[i] == n[2]) {
+            for (ptrdiff_t j = 0; j < n[1]; j++) dx[j] = 0;
+            continue;
+        }
         if (target[i] < 0 || target[i] >= n[1]) return TGR_BAD_INDEX;
         for (ptrdiff_t j = 0; j < n[1]; j++) dx[j] = g[i] * FN(exp_of)(row[j]);
         dx[target[i]] = g[i] * (FN(exp_of)(row[target[i]]) - 1);
+    }
+    return TGR_OK;
+}
+
+/* y(n) = -t log(sigmoid(x)) - (1 - t) log(sigmoid(-x)) = |x| (1 - t where x > 0, else t) + log(1 + exp(-|x|)), all terms positive
+ * for t in 0..1; dx(n) = sigmoid(x) - t, where 1 - t comes first for x > 0.  p = {y, dx, x, t} */
+TGR_KERNEL(bce_with_logits)
+{
+    real *restrict y = p[0], *restrict dx = p[1];
+    const real *restrict x = p[2], *restrict t = p[3];
+    (void)c;
+    for (ptrdiff_t i = 0; i < n[0]; i++) {
+        const real a = M(fabs)(x[i]), other = 1 - t[i], wrong = x[i] > 0 ? other : t[i];
+        real e;
+        const real h = FN(sigmoid_tail)(x[i], &e);
+        y[i] = (wrong == 0 ? 0 : a * wrong) + FN(log1p_of)(e); /* not NaN at a confident, right answer of infinite size */
+        dx[i] = x[i] > 0 ? other - h : h - t[i];
     }
     return TGR_OK;
 }

@@ -103,8 +103,8 @@ PERIODIC(tan, x == 0 ? x : FN(tan_of)(x), M(tan)(x))
 #undef PERIODIC
 #undef FAR
 
-/* y(n), dy(n) from x(n): the value and its derivative, which share one exponential */
-#define WITH_DERIVATIVE(name, cost, activation) \
+/* y(n), dy(n) from x(n): the value and its derivative, which share one exponential. These may follow a product, too. */
+#define ACTIVATION(name, cost, activation) \
     static void FN(name##_slice)(const void *context, int part, int parts) \
     { \
         const FN(elements) *e = context; \
@@ -113,8 +113,42 @@ PERIODIC(tan, x == 0 ? x : FN(tan_of)(x), M(tan)(x))
     } \
     SHARED_KERNEL(name, cost)
 
-WITH_DERIVATIVE(tanh, 48, TGR_TANH)
-WITH_DERIVATIVE(sigmoid, 48, TGR_SIGMOID)
+ACTIVATION(tanh, 48, TGR_TANH)
+ACTIVATION(sigmoid, 48, TGR_SIGMOID)
+#undef ACTIVATION
+
+/* y(n), dy(n) from x(n) and as many constants, c0 and c1 */
+#define WITH_DERIVATIVE(name, cost, constants, value, derivative) \
+    static void FN(name##_slice)(const void *context, int part, int parts) \
+    { \
+        const FN(elements) *e = context; \
+        real *restrict y = e->p[0], *restrict dy = e->p[1]; \
+        const real *restrict x_ = e->p[2]; \
+        const real c0 = constants > 0 ? (real)e->c[0] : 0, c1 = constants > 1 ? (real)e->c[1] : 0; \
+        const ptrdiff_t to = SLICE_TO(e); \
+        (void)c0, (void)c1; \
+        for (ptrdiff_t i = SLICE_FROM(e); i < to; i++) { \
+            const real x = x_[i]; \
+            real d; \
+            (void)d; \
+            y[i] = (value); \
+            dy[i] = (derivative); \
+        } \
+    } \
+    SHARED_KERNEL(name, cost)
+
+WITH_DERIVATIVE(erf, 64, 0, FN(erf_of)(x, &d), d)
+WITH_DERIVATIVE(gelu, 64, 0, FN(gelu_of)(x, &d), d)
+WITH_DERIVATIVE(gelu_tanh, 48, 0, FN(gelu_tanh_of)(x, &d), d)
+WITH_DERIVATIVE(silu, 48, 0, FN(silu_of)(x, &d), d)
+WITH_DERIVATIVE(softplus, 64, 0, FN(softplus_of)(x, &d), d)
+WITH_DERIVATIVE(elu, 32, 1, FN(elu_of)(x, c0, &d), d)
+WITH_DERIVATIVE(leaky_relu, 8, 1, x > 0 ? x : c0 * x, x > 0 ? 1 : c0)
+WITH_DERIVATIVE(hardtanh, 8, 2, x < c0 ? c0 : x > c1 ? c1 : x, (x > c0) & (x < c1)) /* NaN stays NaN */
+WITH_DERIVATIVE(absolute, 8, 0, M(fabs)(x), x > 0 ? 1 : x < 0 ? -1 : x)             /* 0 at 0, NaN at NaN */
+/* c1 x^2 / 2 where |x| <= c0, beyond it the tangent (Huber 1964) */
+WITH_DERIVATIVE(huber, 8, 2, c1 * (M(fabs)(x) <= c0 ? REAL(0.5, 0.5) * x * x : c0 * (M(fabs)(x) - REAL(0.5, 0.5) * c0)),
+                c1 * (x < -c0 ? -c0 : x > c0 ? c0 : x))
 #undef WITH_DERIVATIVE
 #undef SHARED_KERNEL
 #undef SLICE_FROM

@@ -54,42 +54,114 @@ TGR_KERNEL(sum)
     return TGR_OK;
 }
 
-/* max of x(n), contiguous, n >= 1; NaN wins. Lanes of a fixed number, which a compiler turns into vectors. */
-static real FN(max_contiguous)(const real *restrict x, ptrdiff_t n)
-{
-    real top[32];
-    const ptrdiff_t whole = n / 32 * 32;
-    for (ptrdiff_t l = 0; l < 32; l++) top[l] = x[whole ? l : 0];
-    for (ptrdiff_t i = 32; i < whole; i += 32)
-        for (ptrdiff_t l = 0; l < 32; l++) top[l] = x[i + l] > top[l] || x[i + l] != x[i + l] ? x[i + l] : top[l];
-    for (ptrdiff_t i = whole; i < n; i++) top[0] = x[i] > top[0] || x[i] != x[i] ? x[i] : top[0];
-    for (ptrdiff_t l = 1; l < 32; l++) top[0] = top[l] > top[0] || top[l] != top[l] ? top[l] : top[0];
-    return top[0];
-}
-
-/* y(columns) = max over rows of x(rows, columns) with row stride ldx, rows >= 1; NaN wins */
-static void FN(max_rows)(real *restrict y, const real *restrict x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t ldx)
-{
-    for (ptrdiff_t j = 0; j < columns; j++) y[j] = x[j];
-    for (ptrdiff_t i = 1; i < rows; i++) {
-        const real *restrict row = x + i * ldx;
-        for (ptrdiff_t j = 0; j < columns; j++) y[j] = row[j] > y[j] || row[j] != row[j] ? row[j] : y[j];
+/* max or min of x(n), contiguous, n >= 1; NaN wins. Lanes of a fixed number, which a compiler turns into vectors. And the same of
+ * y(columns) over rows of x(rows, columns) with row stride ldx, rows >= 1. */
+#define EXTREMUM(name, beyond) \
+    static real FN(name##_contiguous)(const real *restrict x, ptrdiff_t n) \
+    { \
+        real top[32]; \
+        const ptrdiff_t whole = n / 32 * 32; \
+        for (ptrdiff_t l = 0; l < 32; l++) top[l] = x[whole ? l : 0]; \
+        for (ptrdiff_t i = 32; i < whole; i += 32) \
+            for (ptrdiff_t l = 0; l < 32; l++) top[l] = x[i + l] beyond top[l] || x[i + l] != x[i + l] ? x[i + l] : top[l]; \
+        for (ptrdiff_t i = whole; i < n; i++) top[0] = x[i] beyond top[0] || x[i] != x[i] ? x[i] : top[0]; \
+        for (ptrdiff_t l = 1; l < 32; l++) top[0] = top[l] beyond top[0] || top[l] != top[l] ? top[l] : top[0]; \
+        return top[0]; \
+    } \
+    static void FN(name##_rows)(real *restrict y, const real *restrict x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t ldx) \
+    { \
+        for (ptrdiff_t j = 0; j < columns; j++) y[j] = x[j]; \
+        for (ptrdiff_t i = 1; i < rows; i++) { \
+            const real *restrict row = x + i * ldx; \
+            for (ptrdiff_t j = 0; j < columns; j++) y[j] = row[j] beyond y[j] || row[j] != row[j] ? row[j] : y[j]; \
+        } \
+    } \
+    TGR_KERNEL(name) \
+    { \
+        const ptrdiff_t outer = n[0], length = n[1], inner = n[2]; \
+        real *restrict y = p[0]; \
+        const real *restrict x = p[1]; \
+        (void)c; \
+        for (ptrdiff_t o = 0; o < outer; o++, y += inner, x += length * inner) { \
+            if (inner == 1) \
+                *y = FN(name##_contiguous)(x, length); \
+            else \
+                FN(name##_rows)(y, x, length, inner, inner); \
+        } \
+        return TGR_OK; \
     }
+
+/* y(outer, inner) = max or min over the middle axis of x(outer, length, inner); NaN wins; n = {outer, length >= 1, inner} */
+EXTREMUM(max, >)
+EXTREMUM(min, <)
+#undef EXTREMUM
+
+/* product of x(n), contiguous */
+static real FN(prod_contiguous)(const real *restrict x, ptrdiff_t n)
+{
+    vec product[4] = {{0}, {0}, {0}, {0}};
+    for (int u = 0; u < 4; u++) product[u] += 1;
+    ptrdiff_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        for (int u = 0; u < 4; u++) product[u] *= *(const unaligned_vec *)(x + i + u * LANES);
+    product[0] = (product[0] * product[1]) * (product[2] * product[3]);
+    real total = 1;
+    for (ptrdiff_t l = 0; l < LANES; l++) total *= product[0][l];
+    for (; i < n; i++) total *= x[i];
+    return total;
 }
 
-/* y(outer, inner) = max over the middle axis of x(outer, length, inner); NaN wins; n = {outer, length >= 1, inner} */
-TGR_KERNEL(max)
+/* y(outer, inner) = product over the middle axis of x(outer, length, inner); n = {outer, length, inner} */
+TGR_KERNEL(prod)
 {
     const ptrdiff_t outer = n[0], length = n[1], inner = n[2];
     real *restrict y = p[0];
     const real *restrict x = p[1];
     (void)c;
     for (ptrdiff_t o = 0; o < outer; o++, y += inner, x += length * inner) {
-        if (inner == 1) {
-            *y = FN(max_contiguous)(x, length);
-            continue;
-        }
-        FN(max_rows)(y, x, length, inner, inner);
+        for (ptrdiff_t j = 0; j < inner; j++) y[j] = inner == 1 ? FN(prod_contiguous)(x, length) : 1;
+        for (ptrdiff_t i = 0; i < length && inner > 1; i++)
+            for (ptrdiff_t j = 0; j < inner; j++) y[j] *= x[i * inner + j];
+    }
+    return TGR_OK;
+}
+
+/* y(outer, length, inner) = sums or products of x(outer, length, inner) over the middle axis up to each entry, in its order;
+ * n = {outer, length, inner} */
+#define CUMULATIVE(name, op) \
+    TGR_KERNEL(name) \
+    { \
+        const ptrdiff_t outer = n[0], length = n[1], inner = n[2]; \
+        real *restrict y = p[0]; \
+        const real *restrict x = p[1]; \
+        (void)c; \
+        for (ptrdiff_t o = 0; o < outer; o++, x += length * inner, y += length * inner) { \
+            real last = 0; \
+            if (inner == 1) \
+                for (ptrdiff_t i = 0; i < length; i++) y[i] = last = i ? last op x[i] : x[i]; \
+            else \
+                for (ptrdiff_t i = 0; i < length; i++) \
+                    for (ptrdiff_t j = 0; j < inner; j++) \
+                        y[i * inner + j] = i ? y[(i - 1) * inner + j] op x[i * inner + j] : x[j]; \
+        } \
+        return TGR_OK; \
+    }
+
+CUMULATIVE(cumsum, +)
+CUMULATIVE(cumprod, *)
+#undef CUMULATIVE
+
+/* dx(outer, length, inner) from g, x and y = cumprod(x): dx[i] = y[i - 1] r[i], r[i] = g[i] + x[i + 1] r[i + 1]. No division, so
+ * that it is right at zeros.  Inverts: y = cumprod(x).  n = {outer, length, inner} */
+TGR_KERNEL(cumprod_vjp)
+{
+    const ptrdiff_t outer = n[0], length = n[1], inner = n[2], size = length * inner;
+    real *restrict dx = p[0];
+    const real *restrict g = p[1], *restrict x = p[2], *restrict y = p[3];
+    (void)c;
+    for (ptrdiff_t o = 0; o < outer; o++, dx += size, g += size, x += size, y += size) {
+        for (ptrdiff_t i = size - 1; i >= 0; i--) dx[i] = i + inner < size ? g[i] + x[i + inner] * dx[i + inner] : g[i];
+        for (ptrdiff_t i = inner; i < size; i++) dx[i] *= y[i - inner];
     }
     return TGR_OK;
 }

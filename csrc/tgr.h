@@ -34,7 +34,9 @@ typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
 #define TGR_PER_AXIS -1
 #define TGR_KERNELS(X) \
     X(neg, 2, 1, 0) X(exp, 2, 1, 0) X(log, 2, 1, 0) X(sqrt, 2, 1, 0) X(relu, 2, 1, 0) X(relu_vjp, 3, 1, 0) \
-    X(tanh, 3, 1, 0) X(sigmoid, 3, 1, 0) X(scale, 2, 1, 1) X(fill, 1, 1, 1) \
+    X(tanh, 3, 1, 0) X(sigmoid, 3, 1, 0) X(erf, 3, 1, 0) X(gelu, 3, 1, 0) X(gelu_tanh, 3, 1, 0) X(silu, 3, 1, 0) \
+    X(softplus, 3, 1, 0) X(elu, 3, 1, 1) X(leaky_relu, 3, 1, 1) X(hardtanh, 3, 1, 2) X(absolute, 3, 1, 0) X(huber, 3, 1, 2) \
+    X(scale, 2, 1, 1) X(fill, 1, 1, 1) \
     X(abs, 2, 1, 0) X(square, 2, 1, 0) X(reciprocal, 2, 1, 0) X(rsqrt, 2, 1, 0) X(sign, 2, 1, 0) X(floor, 2, 1, 0) \
     X(ceil, 2, 1, 0) X(exp2, 2, 1, 0) X(expm1, 2, 1, 0) X(sinh, 2, 1, 0) X(cosh, 2, 1, 0) X(log1p, 2, 1, 0) X(log2, 2, 1, 0) \
     X(log10, 2, 1, 0) X(logsigmoid, 2, 1, 0) X(arcsinh, 2, 1, 0) X(arccosh, 2, 1, 0) X(arctanh, 2, 1, 0) X(arcsin, 2, 1, 0) \
@@ -51,8 +53,13 @@ typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
     X(lstm_gates, 3, 2, 0) X(lstm_state, 5, 7, 0) X(lstm_state_vjp, 9, 11, 0) X(addcmul, 4, 6, 0) X(addcmul_vjp, 5, 7, 0) \
     X(lerp, 4, 6, 0) X(lerp_vjp, 7, 9, 0) \
     X(select_steps, 4, 5, 1) X(mask_steps, 3, 4, 2) \
+    X(conv2d, 4, 16, 0) X(conv2d_dx, 3, 16, 0) X(conv2d_dw, 3, 16, 0) \
+    X(max_pool2d, 2, 11, 0) X(max_pool2d_vjp, 3, 11, 0) X(avg_pool2d, 2, 12, 0) X(avg_pool2d_vjp, 2, 12, 0) \
     X(sum, 2, 3, 0) X(max, 2, 3, 0) X(logsumexp, 2, 3, 0) X(softmax, 2, 3, 0) X(log_softmax, 2, 3, 0) \
-    X(nll, 3, 2, 0) X(cross_entropy_vjp, 4, 2, 0) X(take, 3, 3, 0) X(take_add, 3, 3, 0) \
+    X(min, 2, 3, 0) X(prod, 2, 3, 0) X(cumsum, 2, 3, 0) X(cumprod, 2, 3, 0) X(cumprod_vjp, 4, 3, 0) \
+    X(nll, 3, 3, 0) X(nll_vjp, 3, 3, 0) X(cross_entropy_vjp, 4, 3, 0) X(count_targets, 2, 2, 0) X(bce_with_logits, 4, 1, 0) \
+    X(layer_norm, 6, 2, 1) X(layer_norm_vjp, 8, 2, 0) X(moments, 3, 2, 0) X(batch_norm, 6, 2, 1) X(batch_norm_vjp, 8, 3, 1) \
+    X(track_moments, 5, 2, 1) X(take, 3, 3, 0) X(take_add, 3, 3, 0) \
     X(add_norm, 2, 1, 0) X(clip_to_norm, 2, 1, 1) X(clip_to_value, 1, 1, 1) X(sgd, 4, 1, 0) X(adam, 6, 1, 0) X(rmsprop, 6, 1, 0) \
     X(keep_mask, 2, 1, 1) X(multiply_adds, 1, 0, 1)
 
@@ -134,5 +141,9 @@ int tgr_threads_running(void); /* those inside a part now */
  * mean nothing between calls. */
 #define TGR_SCRATCH_BYTES (1536 * 1024)
 void *tgr_scratch(void);
+
+/* The same for blocks of unfolded inputs of convolutions, which are operands of products and so need a place of their own. */
+#define TGR_COLUMNS_BYTES (256 * 1024)
+void *tgr_columns(void);
 
 #endif

@@ -17,5 +17,5 @@ flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-fr
 CFLAGS="$flags" LDFLAGS="-fsanitize=address,undefined" "$python" setup.py -q build_ext --inplace
 # numpy's own cache of small blocks would hide the bounds of arrays below 1 KB: the tests' sentinels and NaNs watch those
 ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
-    PYTHONPATH="$copy" "$python" -m pytest tests/test_kernels.py tests/test_ops.py tests/test_compiler.py -p no:cacheprovider \
+    PYTHONPATH="$copy" "$python" -m pytest tests/test_kernels.py tests/test_ops.py tests/test_conv.py tests/test_compiler.py -p no:cacheprovider \
     -k "not build_info and not number_of_threads" "$@"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tinygrad_rnn.cli import main
-from tinygrad_rnn.experiment import Text, read_text
+from tinygrad_rnn.data import Text
 from tinygrad_rnn.report.text import power, shown_lags
 
 pytest.importorskip("matplotlib")
@@ -113,7 +113,7 @@ def test_unusable_paths(text, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--hidden", "0"], ["--steps", "1"], ["--updates", "-1"], ["--nonlinearity", "gelu"], ["--seed", "x"], ["extra"]],
+    [["--hidden", "0"], ["--steps", "1"], ["--updates", "-1"], ["--nonlinearity", "swish"], ["--seed", "x"], ["extra"]],
 )
 def test_wrong_options_end_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -148,16 +148,6 @@ def test_as_a_module_and_without_matplotlib(text, tmp_path):
     assert run.returncode == 0, run.stderr
     assert "No picture: matplotlib is not installed" in run.stdout
     assert not (tmp_path / "gradient_by_lag.png").exists()
-
-
-def test_text_as_numbers():
-    text = Text.of("hällo wörld 😀" * 3, 5)
-    assert "".join(text.alphabet[i] for i in text.codes) == "hällo wörld 😀" * 3
-    x, y = text.windows(np.random.default_rng(0), 5, 7)
-    assert x.shape == y.shape == (5, 7)
-    np.testing.assert_array_equal(x[1:], y[:-1])
-    assert len(Text.of("ab" * 3, 5).windows(np.random.default_rng(0), 5, 4)[0]) == 5  # exactly one window
-    assert len(read_text(None)) > 100_000
 
 
 def test_numbers_below_the_smallest_float_are_printed():

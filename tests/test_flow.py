@@ -571,3 +571,12 @@ def test_a_deep_transition_is_as_deep_as_its_layers_times_its_steps():
         other = stacked.paths(stacked[depth - 1, steps - 1, "h"], stacked[0, 0, "h"])
         assert (paths.count, crossed) == (1, depth * steps - 1)
         assert other.longest == steps + depth - 2
+
+
+def test_what_to_try_for_a_gru_and_what_to_say_of_two_directions():
+    x = inputs(60, 4, 2, dtype="float32")
+    verdict = tr.trace(tr.nn.GRU(2, 8, seed=0), x, loss=lambda y: y[-1].sum()).why()
+    assert verdict.kind == "vanishing" and "bias of the update gates" in verdict.advice
+    both = tr.trace(tr.nn.GRU(2, 8, bidirectional=True, seed=0), x, loss=lambda y: y[-1].sum())
+    with pytest.raises(ValueError, match=r"also runs backwards in time \(bidirectional\)"):
+        both.why()

@@ -39,21 +39,30 @@ ULPS = {
     **dict.fromkeys(("log1p_dx", "arcsin_dx", "arctan_dx", "arcsinh_dx", "arccosh_dx", "arctanh_dx", "softsign_dx"), (4,)),
 }
 
+# The same of other activations, against 60 digits alone. None: the derivative has a zero, near which nothing but the absolute
+# error is small
+ACTIVATION_ULPS = {"erf": (2, 3), "gelu": (6, None), "silu": (3, None), "softplus": (2, 2), "elu": (1, 1)}
+ARGUMENTS = {"elu": (1.0,)}
+
 # up to where the results are normal numbers: a little further for those that underflow
 RANGES = {
     np.float32: {
         **dict.fromkeys(("exp", "expm1"), (-90.0, 88.72)),
         **dict.fromkeys(("sinh", "cosh"), (-89.4, 89.4)),
-        **dict.fromkeys(("sigmoid", "logsigmoid"), (-90.0, 90.0)),
+        **dict.fromkeys(("sigmoid", "logsigmoid", "silu", "softplus", "elu"), (-90.0, 90.0)),
         "exp2": (-128.0, 127.99),
         "tanh": (-45.0, 45.0),
+        "erf": (-9.4, 9.4),
+        "gelu": (-13.2, 13.2),
     },
     np.float64: {
         **dict.fromkeys(("exp", "expm1"), (-710.0, 709.78)),
         **dict.fromkeys(("sinh", "cosh"), (-710.4, 710.4)),
-        **dict.fromkeys(("sigmoid", "logsigmoid"), (-710.0, 710.0)),
+        **dict.fromkeys(("sigmoid", "logsigmoid", "silu", "softplus", "elu"), (-710.0, 710.0)),
         "exp2": (-1024.0, 1023.99),
         "tanh": (-356.0, 356.0),
+        "erf": (-26.7, 26.7),
+        "gelu": (-37.7, 37.7),
     },
 }
 
@@ -123,7 +132,7 @@ def true_values(name, x):
 
 
 def elementary(name, x):
-    y = getattr(native, name)(x)
+    y = getattr(native, name)(x, *ARGUMENTS.get(name, ()))
     return y if isinstance(y, tuple) else (y,)
 
 
@@ -162,6 +171,11 @@ def values_in_60_digits(name, dtype):
         "softsign_dx": (lambda x: 1 / (1 + abs(x)) ** 2,),
         **{name: (getattr(mpmath, name),) for name in ("expm1", "sinh", "cosh", "log1p", "sin", "cos", "tan")},
         **{"arc" + name: (getattr(mpmath, "a" + name),) for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")},
+        "erf": (mpmath.erf, lambda x: 2 / mpmath.sqrt(mpmath.pi) * mpmath.exp(-x * x)),
+        "gelu": (lambda x: x * mpmath.ncdf(x), lambda x: mpmath.ncdf(x) + x * mpmath.npdf(x)),
+        "silu": (lambda x: x * sigmoid(x), lambda x: sigmoid(x) * (1 + x * sigmoid(-x))),
+        "softplus": (lambda x: mpmath.log1p(mpmath.exp(x)), sigmoid),
+        "elu": (lambda x: x if x > 0 else mpmath.expm1(x), lambda x: mpmath.mpf(1) if x > 0 else mpmath.exp(x)),
     }
     x = elementary_points(name, dtype, 400, np.random.default_rng(6))
     with mpmath.workdps(60):
@@ -191,7 +205,35 @@ def test_elementary_functions_of_two_numbers(name, dtype, isa):
     assert ulps(getattr(native, name)(a, b)[finite], true[finite], dtype) <= 2
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATION_ULPS)
+def test_activations_against_60_digits(name, dtype, isa):
+    x, true_ = values_in_60_digits(name, dtype)
+    for y, true, bound in zip(elementary(name, x), true_, ACTIVATION_ULPS[name], strict=True):
+        if bound is None:
+            assert np.max(np.abs(y.astype(np.longdouble) - true)) <= 3 * np.finfo(dtype).eps
+            tail = true[x < -3], y[x < -3]
+            assert ulps(tail[1], tail[0], dtype) <= 20  # where both terms are small: no difference of numbers near 1
+        else:
+            assert ulps(y, true, dtype) <= bound
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_approximation_of_gelu(dtype, isa):
+    x = np.linspace(-8, 8, 40_001).astype(dtype)
+    y, dy = native.gelu_tanh(x)
+    z = x.astype(np.longdouble)
+    root = np.sqrt(8 / np.arccos(np.longdouble(-1)))
+    w = root * (z + np.longdouble("0.044715") * z**3)
+    s, other = 1 / (1 + np.exp(-w)), 1 / (1 + np.exp(w))
+    bound = (4 + 2 * np.abs(w)) * np.finfo(dtype).eps
+    assert np.all(np.abs(y - z * s) <= bound * np.abs(z * s))
+    slope = s * (1 + z * other * root * (1 + 3 * np.longdouble("0.044715") * z**2))
+    assert np.all(np.abs(dy - slope) <= bound * (np.abs(s) + np.abs(slope)))
+
+
 INF, NAN = np.inf, np.nan
+GATED = [(NAN, NAN, NAN), (INF, INF, 1.0), (0.0, 0.0, 0.5), (-0.0, -0.0, 0.5), ("max", "max", 1.0), ("-max", -0.0, -0.0)]
 SPECIAL = {
     "exp": [(NAN, NAN), (INF, INF), (-INF, 0.0), (0.0, 1.0), (-0.0, 1.0), ("tiny", 1.0), ("-tiny", 1.0), ("max", INF)],
     "exp2": [
@@ -282,6 +324,39 @@ SPECIAL = {
         ("-tiny", NAN),
         ("-max", NAN),
     ],
+    "erf": [
+        (NAN, NAN, NAN),
+        (INF, 1.0, 0.0),
+        (-INF, -1.0, 0.0),
+        (0.0, 0.0, 2 / np.pi**0.5),
+        (-0.0, -0.0, 2 / np.pi**0.5),
+        ("tiny", "tiny", 2 / np.pi**0.5),
+        ("-tiny", "-tiny", 2 / np.pi**0.5),
+        ("max", 1.0, 0.0),
+        ("-max", -1.0, 0.0),
+    ],
+    # -inf times 0
+    "gelu": [*GATED[:-1], ("-max", -0.0, 0.0), (-INF, NAN, 0.0)],
+    "gelu_tanh": [*GATED, (-INF, NAN, -0.0)],
+    "silu": [*GATED, (-INF, NAN, -0.0)],
+    "softplus": [
+        (NAN, NAN, NAN),
+        (INF, INF, 1.0),
+        (-INF, 0.0, 0.0),
+        ("max", "max", 1.0),
+        ("-max", 0.0, 0.0),
+        ("tiny", np.log(2), 0.5),
+    ],
+    "elu": [
+        (NAN, NAN, NAN),
+        (INF, INF, 1.0),
+        (-INF, -1.0, 0.0),
+        (0.0, 0.0, 1.0),
+        (-0.0, -0.0, 1.0),
+        ("-tiny", "-tiny", 1.0),
+        ("max", "max", 1.0),
+        ("-max", -1.0, 0.0),
+    ],
 }
 
 
@@ -302,9 +377,10 @@ def test_elementary_functions_at_special_values(name, dtype, isa):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_derivatives_underflow_gradually(dtype, isa):
     tiny = np.finfo(dtype).smallest_subnormal
-    for name, factor in (("tanh", 2.0), ("sigmoid", 1.0)):
+    for name, factor in (("tanh", 2.0), ("sigmoid", 1.0), ("softplus", -1.0), ("elu", -1.0)):
         x = np.linspace(*((87.0, 106.0) if dtype == np.float32 else (708.0, 748.0)), 20_001).astype(dtype) / dtype(factor)
-        dy, true = getattr(native, name)(x)[1], true_values(name, x)[1]
+        dy = elementary(name, x)[1]
+        true = true_values(name, x)[1] if factor > 0 else np.exp(x.astype(np.longdouble))
         subnormal = true < np.finfo(dtype).tiny
         assert np.max(np.abs(dy.astype(np.longdouble) - true)[subnormal]) <= tiny
         assert dy[0] > 0 and dy[-1] == 0
@@ -785,6 +861,9 @@ def large_jobs(dtype):
     many, elements, h, u = draw(50, 60, 70), draw(300_001), draw(40, 900), draw(900, 900)
     row, wide, tall, bias = draw(1, 1500), draw(1500, 2011), draw(2011, 1500), draw(900)
     packed = native.pack(v.T)
+    images, filters, bigger = draw(3, 40, 37, 50), draw(24, 20, 3, 3), draw(3, 24, 18, 24)
+    pooled = draw(3, 24, 36, 48)
+    windows = (2, 2), ((0, 1), (0, 0)), (1, 1), 2
     return {
         "straight": lambda: native.matmul(a, w),
         "columns": lambda: native.matmul(w.T, a.T),
@@ -801,6 +880,22 @@ def large_jobs(dtype):
         "log": lambda: native.log(np.abs(elements)),
         "softmax": lambda: native.softmax(many, 2),
         "log_softmax": lambda: native.log_softmax(many, 1),
+        "conv2d": lambda: native.conv2d(images, filters, bias[:24], *windows),
+        "conv2d, one image": lambda: native.conv2d(images[:1], filters, bias[:24], *windows),
+        "conv2d vjp": lambda: native.conv2d_vjp(bigger, images, filters, (True,) * 3, *windows),
+        "max_pool2d": lambda: native.max_pool2d(images, (3, 2), (2, 3), (1, 0)),
+        "max_pool2d vjp": lambda: native.max_pool2d_vjp(bigger, pooled, (2, 2), (2, 2), (0, 0)),
+        "avg_pool2d": lambda: native.avg_pool2d(images, (3, 2), (2, 3), (1, 0), False),
+        "avg_pool2d vjp": lambda: native.avg_pool2d_vjp(bigger, (3, 24, 36, 48), (2, 2), (2, 2), (0, 0), True),
+        **{
+            name: lambda name=name, constants=constants: getattr(native, name)(elements, *constants)
+            for name, constants in (("gelu", ()), ("softplus", ()), ("elu", (1.0,)), ("hardtanh", (-1.0, 0.5)))
+        },
+        "layer_norm": lambda: native.layer_norm(wide, wide[0], None, 1e-5),
+        "layer_norm vjp": lambda: native.layer_norm_vjp(wide, wide, wide[:, 0], wide[:, 1], wide[0], (True,) * 3),
+        "moments": lambda: native.moments(wide),
+        "batch_norm": lambda: native.batch_norm(wide, wide[0], np.abs(wide[1]), wide[2], wide[3], 1e-5),
+        "batch_norm vjp": lambda: native.batch_norm_vjp(wide, wide, wide[0], np.abs(wide[1]), wide[2], 1e-5, True, (True,) * 3),
         "keep_mask": lambda: native.keep_mask((300_001,), dtype, state(3, 5), 0.3),
     }
 
@@ -1037,6 +1132,27 @@ def test_wrong_arguments_never_reach_c():
         (lambda: native.linear_vjp(d[0], d, np.ones((3, 3)), (True, True)), ValueError),
         (lambda: native.linear_vjp(d, d, np.ones((3, 3)), (True,)), ValueError),
         (lambda: native.linear_vjp(d, d.astype(np.float32), np.ones((3, 3)), (True, True)), TypeError),
+        (lambda: native.nll_vjp(d[0], np.array([0, 3, 1]), 3), IndexError),
+        (lambda: native.nll_vjp(d[0], np.array([0, 1]), 3), ValueError),
+        (lambda: native.nll_vjp(d[0], np.array([0, 1, 1]), -1), ValueError),
+        (lambda: native.cross_entropy_vjp(d[0, :2], d, np.array([0, -1])), IndexError),
+        (lambda: native.count_targets(np.array([0.5]), np.float64), TypeError),
+        (lambda: native.count_targets(np.array([0]), np.int64), TypeError),
+        (lambda: native.bce_with_logits(d, d[:1]), ValueError),
+        (lambda: native.bce_with_logits(d, f), TypeError),
+        (lambda: native.layer_norm(d[0], None, None, 1e-5), ValueError),
+        (lambda: native.layer_norm(d, d[0, :2], None, 1e-5), ValueError),
+        (lambda: native.layer_norm(d, None, f[0], 1e-5), TypeError),
+        (lambda: native.layer_norm_vjp(d, d, d[0], d[0], None, (True,) * 3), ValueError),
+        (lambda: native.layer_norm_vjp(d[:1], d, d[:, 0], d[:, 0], None, (True,) * 3), ValueError),
+        (lambda: native.layer_norm_vjp(d, d, d[:, 0], d[:, 0], None, (True,) * 2), ValueError),
+        (lambda: native.batch_norm(d, d[:, 0], d[0], None, None, 1e-5), ValueError),
+        (lambda: native.batch_norm_vjp(d, d, d[0], d[0], d, 1e-5, True, (True,) * 3), ValueError),
+        (lambda: native.track_moments(d[0].copy(), d[0].copy(), None, d[0], d[0], 1, 0.1), ValueError),
+        (lambda: native.track_moments(d[0].copy(), d[0].copy(), None, d[0], d[0], 2, -1.0), ValueError),
+        (lambda: native.track_moments(d[0].copy(), d[0].copy(), np.zeros(()), d[0], d[0], 2, 0.1), ValueError),
+        (lambda: native.track_moments(d[0].copy(), d[0, :2].copy(), None, d[0], d[0], 2, 0.1), ValueError),
+        (lambda: native.track_moments(np.broadcast_to(1.0, 3), d[0].copy(), None, d[0], d[0], 2, 0.1), ValueError),
         (lambda: native.keep_mask((3,), np.int64, state(0, 0), 0.5), TypeError),
         (lambda: native.keep_mask((-1,), np.float32, state(0, 0), 0.5), ValueError),
         (lambda: native.keep_mask((3,), np.float32, state(0, 0), 1.5), ValueError),

@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import ops_table
+
 import tinygrad_rnn
 
 ROOT = pathlib.Path(tinygrad_rnn.__file__).parent
@@ -19,8 +21,10 @@ ROOMS = [
     {"ops"},
     {"tape"},
     {"tensor"},
+    {"algebra"},
     {"functions"},
     {"nn"},
+    {"data"},
     {"optim"},
     {"checkpoint"},
     {"graph"},
@@ -43,7 +47,7 @@ FORBIDDEN = {
     ("nn", "backends"),
     ("functions", "backends"),
 }
-OPTIONAL = {"matplotlib", "tqdm", "safetensors"}  # imported inside functions only
+OPTIONAL = {"matplotlib", "tqdm", "safetensors", "sklearn"}  # imported inside functions only
 
 
 def modules():
@@ -108,7 +112,7 @@ def test_numpy_alone_is_needed():
 
 
 def test_importing_the_package_is_light():
-    code = "import sys, tinygrad_rnn; print(sorted({m.split('.')[0] for m in sys.modules} & {'matplotlib', 'torch', 'tqdm', 'hypothesis', 'safetensors'}))"
+    code = "import sys, tinygrad_rnn; print(sorted({m.split('.')[0] for m in sys.modules} & {'matplotlib', 'torch', 'tqdm', 'hypothesis', 'safetensors', 'sklearn', 'pydoc_data'}))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
@@ -125,6 +129,10 @@ def test_what_the_readme_shows_is_there():
         assert (checkout / path).is_file(), path
         tracked = subprocess.run(["git", "ls-files", "--error-unmatch", path], cwd=checkout, capture_output=True)
         assert tracked.returncode == 0 or not (checkout / ".git").exists(), f"{path} is not in the repository"
+
+
+def test_the_table_of_ops_is_fresh():
+    assert ops_table.PAGE.read_text() == ops_table.page(), "docs/OPS.md is stale: python tests/ops_table.py"
 
 
 def test_the_readmes_python_runs():

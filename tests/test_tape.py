@@ -233,23 +233,43 @@ STEPS = {
     "join": lambda f, x, y: f.concatenate([x, y], 0)[1 : 1 + x.shape[0]],
     "stack": lambda f, x, y: f.sum(f.stack([x, y, x], 1), 1) * 0.3,
     "softmax": lambda f, x, y: f.softmax(x) - y,
+    "broadcast": lambda f, x, y: f.broadcast_to(x[:1], y.shape) * f.expand_dims(y, 0)[0],
+    "flip": lambda f, x, y: f.flip(x, 1) + f.roll(y, 1, 0),
+    "roll": lambda f, x, y: f.roll(x, (1, 2), (0, 1)) * f.flip(y),
+    "swap": lambda f, x, y: f.swapaxes(f.moveaxis(f.stack([x, y]), 0, -1)[..., 1], 0, 1).T - x,
+    "tile": lambda f, x, y: f.tile(x, (2, 1))[1 : 1 + x.shape[0]] - f.repeat(y, 2, 1)[:, ::2],
+    "pad": lambda f, x, y: f.pad(x, ((1, 0), (0, 2)), constant_values=0.5)[: x.shape[0], 2:] + y,
+    "triangles": lambda f, x, y: f.tril(x) - f.triu(y, 1),
+    "diagonal": lambda f, x, y: x + f.diagonal(y)[:1] * f.squeeze(x[:1, :1]),
+    "split": lambda f, x, y: f.concatenate(f.split(x, [1], 1)[::-1], 1) * y,
+    "pick": lambda f, x, y: f.take(x, [0, -1, 0], 1)[:, 1:2] * y,
+    "var": lambda f, x, y: x - f.var(y, 0, keepdims=True),
+    "std": lambda f, x, y: x * f.std(f.concatenate([y, y * 0.5 + 2.0]), 0, ddof=1),
+    "prod": lambda f, x, y: f.prod(f.tanh(x), 1, keepdims=True) + y,
+    "cumsum": lambda f, x, y: f.cumsum(x, 0) * 0.3 - f.cumprod(f.tanh(y), 1),
+    "norm": lambda f, x, y: x / (f.norm(y, 1) + 1.0)[:, None] if f is tr else x / (np.linalg.norm(y, axis=1) + 1.0)[:, None],
+    "einsum": lambda f, x, y: f.einsum("ij,kj,kl->il", x, y, x) * 0.1,
+    "inner": lambda f, x, y: f.outer(f.inner(x, y)[0], f.dot(x, y.T)[:, 0])[:1, :1] * 0.1 + x,
+    "tensordot": lambda f, x, y: f.tensordot(x, y, ((0, 1), (0, 1))) * 0.2 + y,
 }
 
 
 class Numpy:
     """The same names in plain numpy."""
 
-    tanh, exp, log, sqrt = np.tanh, np.exp, np.log, np.sqrt
-    transpose, reshape, concatenate, stack = np.transpose, np.reshape, np.concatenate, np.stack
-    sum = staticmethod(lambda x, axis, keepdims=False: np.sum(x, axis=axis, keepdims=keepdims))
-    mean = staticmethod(lambda x, axis, keepdims=False: np.mean(x, axis=axis, keepdims=keepdims))
+    def __getattr__(self, name):
+        return getattr(np, name)
 
-    @staticmethod
-    def sigmoid(x):
+    def sum(self, x, axis, keepdims=False):
+        return np.sum(x, axis=axis, keepdims=keepdims)
+
+    def mean(self, x, axis, keepdims=False):
+        return np.mean(x, axis=axis, keepdims=keepdims)
+
+    def sigmoid(self, x):
         return 1 / (1 + np.exp(-x))
 
-    @staticmethod
-    def softmax(x):
+    def softmax(self, x):
         e = np.exp(x - x.max(-1, keepdims=True))
         return e / e.sum(-1, keepdims=True)
 
@@ -269,9 +289,9 @@ def run(f, program, values):
 def test_random_programs(program, rows, columns, seed):
     values = np.random.default_rng(seed).uniform(-1, 1, (2, rows, columns))
     np.testing.assert_allclose(
-        run(tr, program, map(tr.Tensor, values)).value, run(Numpy, program, values), rtol=1e-9, atol=1e-9
+        run(tr, program, map(tr.Tensor, values)).value, run(Numpy(), program, values), rtol=1e-9, atol=1e-9
     )
-    if np.abs(run(Numpy, program, values)).max() < 1e3:  # beyond, a numerical derivative says nothing
+    if np.abs(run(Numpy(), program, values)).max() < 1e3:  # beyond, a numerical derivative says nothing
         check_grads(lambda *v: tr.tanh(run(tr, program, v)), *values, rtol=1e-5, atol=1e-7, step=2e-4)
 
 
@@ -321,3 +341,112 @@ def test_indices_are_remembered_as_they_were():
     index[:] = 1
     y.backward()
     np.testing.assert_array_equal(w.grad, [[1, 1], [0, 0], [1, 1]])
+
+
+# ---- writes in place
+
+
+def test_what_was_saved_and_then_written_to_is_found():
+    x = leaf(1.0, 2.0, 3.0)
+    with tr.scope(layer=1, t=4):
+        y = x * x
+    x[1:] = 5.0
+    np.testing.assert_array_equal(x.value, [1, 5, 5])
+    with pytest.raises(RuntimeError, match=r"'mul' at layer=1, t=4, which saved an array of shape \(3,\).*written to in place"):
+        y.sum().backward()
+    z = (x * x).sum()  # recorded later: it saw what was written
+    z.backward()
+    np.testing.assert_array_equal(x.grad, [2, 10, 10])
+
+
+def test_harmless_writes_are_allowed():
+    data = np.arange(6.0).reshape(2, 3)
+    x, mask = tr.Tensor(data, requires_grad=True), tr.Tensor(np.ones(3))
+    y = (x + mask).sum() + (x[0] * mask).sum()  # an addition saves nothing, the product the first row alone
+    x[1] = -1.0
+    x[1, 2] = 7
+    np.testing.assert_array_equal(data[1], [-1, -1, 7])
+    y.backward()
+    np.testing.assert_array_equal(x.grad, [[2, 2, 2], [1, 1, 1]])
+    y = (x[0] * mask).sum()
+    y.backward(retain_graph=True)
+    x[:, [0, 2]] = 0.0  # no view: the whole counts as written
+    with pytest.raises(RuntimeError, match="'mul'"):
+        y.backward()
+
+
+def test_writes_before_recording_stay_harmless_after_others():
+    x, other = leaf(1.0, 2.0), leaf(3.0)
+    x[0] = 4.0
+    y = (x * x).sum()
+    other[0] = 5.0
+    y.backward()
+    np.testing.assert_array_equal(x.grad, [8, 4])
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x, a: x.__setitem__(..., 0.0),
+        lambda x, a: x.__setitem__(0, tr.Tensor(np.zeros(()))),
+        lambda x, a: x.detach().__setitem__(slice(None), np.ones(2)),
+        lambda x, a: x.__setitem__(x > 1, 0),
+        lambda x, a: tr.Tensor(a[:1]).__setitem__(-1, 4),
+        lambda x, a: x[::-1].detach().__setitem__(slice(1, 2), 4),
+    ],
+)
+def test_writes_through_every_view_are_found(write):
+    a = np.array([1.0, 2.0])
+    x = tr.Tensor(a, requires_grad=True)
+    y = tr.sqrt(x) * x
+    write(x, a)
+    with pytest.raises(RuntimeError, match="'mul'.*written to in place"):
+        y.sum().backward()
+
+
+def test_writes_that_would_be_lost_are_refused():
+    x = leaf(1.0, 2.0)
+    y = x * 2
+    with pytest.raises(TypeError, match=r"result of 'mul', whose gradient would not know.*x.detach\(\)"):
+        y[0] = 1.0
+    with pytest.raises(TypeError, match="wants a gradient would be cut off"):
+        x[0] = y[1]
+    with pytest.raises(TypeError, match="float32 does not go into a tensor of float64"):
+        x[:] = np.ones(2, np.float32)
+    with pytest.raises(TypeError, match="not an index"):
+        x[tr.Tensor([0.0])] = 1.0
+    with pytest.raises(ValueError, match="read-only"):
+        tr.broadcast_to(tr.Tensor(1.0), 3)[0] = 2.0
+    with pytest.raises(tr.CaptureError, match="write in place inside a compiled function"):
+        tr.compile(lambda t: t.__setitem__(0, 1.0))(tr.Tensor([1.0]))
+    np.testing.assert_array_equal(x.value, [1, 2])
+
+
+def test_writes_are_remembered_as_long_as_the_memory_is_there():
+    from tinygrad_rnn.tape import _writes
+
+    before = len(_writes)
+    x = leaf(*range(100))
+    for _ in range(3):
+        for i in range(100):
+            x[i] = 1.0
+    assert len(_writes) == before + 1
+    spans = next(reversed(_writes.values()))[1]
+    assert len(spans) == 100
+    x[:] = 0.0
+    assert len(spans) == 1
+    del x
+    assert len(_writes) == before
+
+
+def test_a_later_array_in_the_same_memory_is_another():
+    for _ in range(20):
+        x = leaf(1.0, 2.0)
+        x[0] = 5.0
+        y = tr.Tensor(np.array([1.0, 2.0]), requires_grad=True)
+        z = y * y
+        del x
+        w = tr.Tensor(np.zeros(2))
+        w[:] = 1.0
+        z.sum().backward()
+        np.testing.assert_array_equal(y.grad, [2, 4])

@@ -9,7 +9,7 @@ print(graph.why())            # vanishing, healthy or exploding; the cause; what
 step = tr.compile(train_step) # from the third call on one call of C, with every node still to be read in step.graph
 """
 
-from . import functions, nn, ops, optim, testing
+from . import data, functions, nn, ops, optim, testing
 from .backends import build_info, get_num_threads, set_num_threads
 from .checkpoint import CheckpointError, load, load_into, load_metadata, save
 from .compare import SameGraph, same_graph
@@ -45,6 +45,7 @@ __all__ = [
     "Verdict",
     "build_info",
     "compile",
+    "data",
     "functions",
     "get_num_threads",
     "load",

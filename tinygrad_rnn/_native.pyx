@@ -32,7 +32,7 @@ cdef extern from "tgr.h":
         int panel[2]
         int chains
         int (*supported)() noexcept nogil
-        tgr_kernel kernels[2][64]
+        tgr_kernel kernels[2][256]
     int TGR_BAD_INDEX, TGR_F32, TGR_F64, TGR_KERNEL_COUNT, TGR_PER_AXIS
     ctypedef struct tgr_signature:
         const char *name
@@ -54,9 +54,15 @@ cdef extern from "tgr.h":
     int TGR_K_copy, TGR_K_accumulate, TGR_K_fill, TGR_K_matmul, TGR_K_sum, TGR_K_max, TGR_K_logsumexp
     int TGR_K_softmax, TGR_K_log_softmax, TGR_K_nll, TGR_K_cross_entropy_vjp, TGR_K_take, TGR_K_take_add
     int TGR_K_add_norm, TGR_K_clip_to_norm, TGR_K_clip_to_value, TGR_K_sgd, TGR_K_adam, TGR_K_rmsprop, TGR_K_keep_mask
+    int TGR_K_erf, TGR_K_gelu, TGR_K_gelu_tanh, TGR_K_silu, TGR_K_softplus, TGR_K_elu, TGR_K_leaky_relu, TGR_K_hardtanh
+    int TGR_K_absolute, TGR_K_huber, TGR_K_nll_vjp, TGR_K_count_targets, TGR_K_bce_with_logits
+    int TGR_K_layer_norm, TGR_K_layer_norm_vjp, TGR_K_moments, TGR_K_batch_norm, TGR_K_batch_norm_vjp, TGR_K_track_moments
     int TGR_K_pack, TGR_K_rnn_cell, TGR_K_rnn_cell_vjp, TGR_K_multiply_adds
     int TGR_K_lstm_gates, TGR_K_lstm_state, TGR_K_lstm_state_vjp, TGR_K_addcmul, TGR_K_addcmul_vjp, TGR_K_lerp, TGR_K_lerp_vjp
     int TGR_K_select_steps, TGR_K_mask_steps
+    int TGR_K_conv2d, TGR_K_conv2d_dx, TGR_K_conv2d_dw
+    int TGR_K_max_pool2d, TGR_K_max_pool2d_vjp, TGR_K_avg_pool2d, TGR_K_avg_pool2d_vjp
+    int TGR_K_min, TGR_K_prod, TGR_K_cumsum, TGR_K_cumprod, TGR_K_cumprod_vjp
     int TGR_IDENTITY, TGR_TANH, TGR_SIGMOID, TGR_RELU
     ctypedef struct tgr_cache_sizes:
         ptrdiff_t l1, l2
@@ -458,7 +464,7 @@ cdef cnp.ndarray unary(int kernel, cnp.ndarray x_, const double *c=NULL):
     return y
 
 
-cdef tuple with_derivative(int kernel, cnp.ndarray x_):
+cdef tuple with_derivative(int kernel, cnp.ndarray x_, const double *c=NULL):
     cdef cnp.ndarray x = contiguous(x_, kernel)
     cdef int dtype = dtype_of(x, kernel)
     cdef cnp.ndarray y = empty_like(x)
@@ -468,7 +474,7 @@ cdef tuple with_derivative(int kernel, cnp.ndarray x_):
     p[0] = cnp.PyArray_DATA(y)
     p[1] = cnp.PyArray_DATA(dy)
     p[2] = cnp.PyArray_DATA(x)
-    run(kernel, dtype, p, &n, NULL, n)
+    run(kernel, dtype, p, &n, c, n)
     return y, dy
 
 
@@ -702,6 +708,60 @@ def sigmoid(cnp.ndarray x not None):
     return with_derivative(TGR_K_sigmoid, x)
 
 
+def erf(cnp.ndarray x not None):
+    """(erf(x), erf'(x)); the derivative is right in saturation."""
+    return with_derivative(TGR_K_erf, x)
+
+
+def gelu(cnp.ndarray x not None):
+    """(y, y') of y = x Phi(x), Phi the normal distribution."""
+    return with_derivative(TGR_K_gelu, x)
+
+
+def gelu_tanh(cnp.ndarray x not None):
+    """(y, y') of y = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2."""
+    return with_derivative(TGR_K_gelu_tanh, x)
+
+
+def silu(cnp.ndarray x not None):
+    """(y, y') of y = x sigmoid(x)."""
+    return with_derivative(TGR_K_silu, x)
+
+
+def softplus(cnp.ndarray x not None):
+    """(log(1 + exp(x)), sigmoid(x))"""
+    return with_derivative(TGR_K_softplus, x)
+
+
+def elu(cnp.ndarray x not None, double alpha):
+    """(y, y') of y = x for x > 0, else alpha (exp(x) - 1); y'(0) = alpha."""
+    return with_derivative(TGR_K_elu, x, &alpha)
+
+
+def leaky_relu(cnp.ndarray x not None, double negative_slope):
+    """(y, y') of y = x for x > 0, else negative_slope x; y'(0) = negative_slope."""
+    return with_derivative(TGR_K_leaky_relu, x, &negative_slope)
+
+
+def hardtanh(cnp.ndarray x not None, double min_val, double max_val):
+    """(y, y') of x cut off to min_val..max_val; y' is 0 at both; NaN stays NaN."""
+    cdef double c[2]
+    c[0], c[1] = min_val, max_val
+    return with_derivative(TGR_K_hardtanh, x, c)
+
+
+def absolute(cnp.ndarray x not None):
+    """(|x|, the sign of x), which is 0 at 0."""
+    return with_derivative(TGR_K_absolute, x)
+
+
+def huber(cnp.ndarray x not None, double delta, double factor):
+    """(y, y') of y / factor = x^2 / 2 for |x| <= delta, else delta (|x| - delta / 2)."""
+    cdef double c[2]
+    c[0], c[1] = delta, factor
+    return with_derivative(TGR_K_huber, x, c)
+
+
 cdef cnp.ndarray paired(int kernel, cnp.ndarray g_, cnp.ndarray y_, const double *c=NULL):
     """A kernel of two arrays of equal shapes."""
     cdef cnp.ndarray g = contiguous(g_, kernel)
@@ -910,8 +970,13 @@ def zeros(shape, dtype):
 
 
 def reshape(cnp.ndarray x not None, shape):
-    """x with another shape: a view where x is contiguous, else a copy."""
-    return contiguous(x, TGR_K_copy).reshape(shape)
+    """x with another shape: a view where numpy (from 2.1 on) makes one, else a copy."""
+    if is_plain(x):
+        return x.reshape(shape)
+    try:
+        return x.reshape(shape, copy=False)
+    except (TypeError, ValueError):
+        return copy(x).reshape(shape)
 
 
 def transpose(cnp.ndarray x not None, axes=None):
@@ -924,6 +989,13 @@ def transpose(cnp.ndarray x not None, axes=None):
 def slice(cnp.ndarray x not None, index):
     """View x[index]; index holds integers, slices, None and Ellipsis."""
     return x[index if Ellipsis in index else index + (Ellipsis,)]
+
+
+def diagonal(cnp.ndarray x not None, int offset, int axis1, int axis2):
+    """View of the diagonals of x over two axes, appended as the last axis; writeable where x is."""
+    y = x.diagonal(offset, axis1, axis2)
+    y.flags.writeable = x.flags.writeable
+    return y
 
 
 def broadcast_to(cnp.ndarray x not None, shape):
@@ -1476,8 +1548,8 @@ cdef cnp.ndarray reduce_run(int kernel, cnp.ndarray x_, int first, int last, bin
         if keepdims or not first <= i <= last:
             dims[nd] = 1 if first <= i <= last else size
             nd += 1
-    if kernel == TGR_K_max and n[1] == 0:
-        raise ValueError(f"{name}: the maximum of an empty axis does not exist (shape {shape_of(x)})")
+    if (kernel == TGR_K_max or kernel == TGR_K_min) and n[1] == 0:
+        raise ValueError(f"{name}: the {name}imum of an empty axis does not exist (shape {shape_of(x)})")
     y = empty(nd, dims, x)
     p[0], p[1] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x)
     run(kernel, dtype_of(x, kernel), p, n, NULL, n[0] * n[1] * n[2])
@@ -1518,6 +1590,16 @@ def sum(cnp.ndarray x not None, axis=None, keepdims=False):
 def max(cnp.ndarray x not None, axis=None, keepdims=False):
     """Maximum over an axis, a tuple of axes, or all (None); NaN wins."""
     return reduced(TGR_K_max, x, axis, keepdims, "max")
+
+
+def min(cnp.ndarray x not None, axis=None, keepdims=False):
+    """Minimum over an axis, a tuple of axes, or all (None); NaN wins."""
+    return reduced(TGR_K_min, x, axis, keepdims, "min")
+
+
+def prod(cnp.ndarray x not None, axis=None, keepdims=False):
+    """Product over an axis, a tuple of axes, or all (None); 1 for an empty axis."""
+    return reduced(TGR_K_prod, x, axis, keepdims, "prod")
 
 
 def logsumexp(cnp.ndarray x not None, axis=None, keepdims=False):
@@ -1569,21 +1651,220 @@ cdef int check_doubles(str name, str what, cnp.ndarray x, int ndim, ptrdiff_t si
     return 0
 
 
-# ---- losses --------------------------------------------------------------------------------------------------------
+# ---- convolution and pooling ---------------------------------------------------------------------------------------
 
-cdef cnp.ndarray along_axis(int kernel, cnp.ndarray x_, int axis, str name):
-    cdef cnp.ndarray x = contiguous(x_, kernel)
-    cdef int dtype = dtype_of(x, kernel), i
-    cdef int at = axes_of(axis, cnp.PyArray_NDIM(x), name)[0]
-    cdef cnp.ndarray y = empty_like(x)
-    cdef ptrdiff_t n[3]
+cdef int spatial_sizes(str name, cnp.ndarray x, kernel, stride, padding, dilation, ptrdiff_t *size, ptrdiff_t *window,
+                       ptrdiff_t *out, ptrdiff_t *step, ptrdiff_t *before, ptrdiff_t *spread) except -1:
+    """Checks windows over the last two axes of x and writes, for each: its size, the window's, the output's, stride, padding
+    before, and, where not NULL, dilation. In Python's integers, so that nothing overflows."""
+    cdef int i
+    for i in range(2):
+        length, first, last = int(cnp.PyArray_DIMS(x)[2 + i]), operator.index(padding[i][0]), operator.index(padding[i][1])
+        k, s, d = operator.index(kernel[i]), operator.index(stride[i]), operator.index(dilation[i])
+        room = length + first + last - d * (k - 1) - 1
+        if length < 1 or k < 1 or s < 1 or d < 1 or first < 0 or last < 0 or room < 0:
+            raise ValueError(f"{name}: windows of {k} with stride {s}, dilation {d} and padding {(first, last)} do not fit an axis "
+                             f"of {length}")
+        size[i], window[i], before[i], out[i] = length, k, first, room // s + 1
+        step[i] = builtins.min(s, room + 1)  # where that is less there is one window
+        if spread != NULL:
+            spread[i] = d if k > 1 else 1
+    return 0
+
+
+cdef int conv_sizes(str name, cnp.ndarray x, cnp.ndarray w, stride, padding, dilation, groups, ptrdiff_t *n) except -1:
+    """Checks what a convolution is given and writes the sizes that its kernels take."""
+    same_dtype(x, w, TGR_K_conv2d)
+    fit = cnp.PyArray_NDIM(x) == cnp.PyArray_NDIM(w) == 4 and operator.index(groups) >= 1
+    if (not fit or shape_of(x)[1] != shape_of(w)[1] * groups or shape_of(w)[0] % groups):
+        raise ValueError(f"{name}: input {shape_of(x)}, weight {shape_of(w)} and groups={groups} do not fit (N, C, H, W) and "
+                         "(O, C / groups, KH, KW)")
+    n[0], n[1], n[4], n[15] = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1], cnp.PyArray_DIMS(w)[0], groups
+    spatial_sizes(name, x, shape_of(w)[2:], stride, padding, dilation, &n[2], &n[5], &n[7], &n[9], &n[11], &n[13])
+    return 0
+
+
+cdef enum:
+    CONV_SIZES = 16
+    POOL_SIZES = 12
+
+
+cdef ptrdiff_t conv_work(const ptrdiff_t *n) noexcept:
+    return n[0] * n[4] * n[7] * n[8] * (n[1] // n[15] * n[5] * n[6] + 1)
+
+
+def conv2d(cnp.ndarray x_ not None, cnp.ndarray w_ not None, cnp.ndarray b, stride, padding, dilation, groups):
+    """The cross-correlation of x(N, C, H, W) with w(O, C / groups, KH, KW) [+ b(O)] -> (N, O, OH, OW).
+
+    stride, dilation   a pair of integers each; padding: a pair of pairs, zeros before and behind each axis"""
+    cdef ptrdiff_t n[CONV_SIZES]
+    cdef cnp.npy_intp dims[4]
+    cdef void *p[4]
+    conv_sizes("conv2d", x_, w_, stride, padding, dilation, groups, n)
+    cdef cnp.ndarray x = contiguous(x_, TGR_K_conv2d), w = contiguous(w_, TGR_K_conv2d), bias = None, y
+    if b is not None:
+        same_dtype(x, b, TGR_K_conv2d)
+        if cnp.PyArray_NDIM(b) != 1 or cnp.PyArray_DIMS(b)[0] != n[4]:
+            raise ValueError(f"conv2d: bias {shape_of(b)} does not fit the weight {shape_of(w)}; expected ({n[4]},)")
+        bias = contiguous(b, TGR_K_conv2d)
+    dims[0], dims[1], dims[2], dims[3] = n[0], n[4], n[7], n[8]
+    y = empty(4, dims, x)
+    p[0], p[1], p[2] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x), cnp.PyArray_DATA(w)
+    p[3] = NULL if bias is None else cnp.PyArray_DATA(bias)
+    run(TGR_K_conv2d, dtype_of(x, TGR_K_conv2d), p, n, NULL, conv_work(n))
+    return y
+
+
+def conv2d_vjp(cnp.ndarray g_ not None, cnp.ndarray x_ not None, cnp.ndarray w_ not None, tuple needs, stride, padding, dilation,
+               groups):
+    """(gx, gw) or, where needs has three booleans and not two, (gx, gw, gb) of conv2d for the cotangent g(N, O, OH, OW); None
+    where needs says so."""
+    cdef ptrdiff_t n[CONV_SIZES]
+    cdef void *p[3]
+    cdef cnp.ndarray gx = None, gw = None, gb = None
+    if not 2 <= len(needs) <= 3:
+        raise ValueError(f"conv2d_vjp: needs {needs}; expected two booleans, or three with a bias")
+    conv_sizes("conv2d_vjp", x_, w_, stride, padding, dilation, groups, n)
+    cdef int dtype = same_dtype(g_, x_, TGR_K_conv2d)
+    if shape_of(g_) != (n[0], n[4], n[7], n[8]):
+        raise ValueError(f"conv2d_vjp: expected a cotangent of shape {(n[0], n[4], n[7], n[8])}, got {shape_of(g_)}")
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_conv2d), x, w
+    p[1] = cnp.PyArray_DATA(g)
+    if needs[0]:
+        w, gx = contiguous(w_, TGR_K_conv2d_dx), empty_like(x_)
+        p[0], p[2] = cnp.PyArray_DATA(gx), cnp.PyArray_DATA(w)
+        run(TGR_K_conv2d_dx, dtype, p, n, NULL, conv_work(n))
+    if needs[1]:
+        x, gw = contiguous(x_, TGR_K_conv2d_dw), empty_like(w_)
+        p[0], p[2] = cnp.PyArray_DATA(gw), cnp.PyArray_DATA(x)
+        run(TGR_K_conv2d_dw, dtype, p, n, NULL, conv_work(n))
+    if len(needs) == 2:
+        return gx, gw
+    if needs[2]:
+        gb = reduce(TGR_K_sum, g, (0, 2, 3), False, "conv2d_vjp")
+    return gx, gw, gb
+
+
+cdef int pool_sizes(str name, cnp.ndarray x, kernel, stride, padding, ptrdiff_t *n) except -1:
+    """Checks what a pooling is given and writes the sizes that its kernels take."""
+    if cnp.PyArray_NDIM(x) != 4:
+        raise ValueError(f"{name}: expected (N, C, H, W), got {shape_of(x)}")
+    for size, pad in zip(kernel, padding):
+        if 2 * pad > size:
+            raise ValueError(f"{name}: padding {padding} is more than half of the window {kernel}")
+    n[0] = cnp.PyArray_DIMS(x)[0] * cnp.PyArray_DIMS(x)[1]
+    spatial_sizes(name, x, kernel, stride, [(pad, pad) for pad in padding], (1, 1), &n[1], &n[5], &n[3], &n[7], &n[9], NULL)
+    return 0
+
+
+cdef cnp.ndarray pooled(int kernel, cnp.ndarray x_, ptrdiff_t *n):
+    """What the kernel makes of the windows of x, with sizes as its comment says."""
+    cdef cnp.npy_intp dims[4]
+    cdef cnp.ndarray x = contiguous(x_, kernel), y
     cdef void *p[2]
-    n[0], n[1], n[2] = 1, 1, 1
-    for i in range(cnp.PyArray_NDIM(x)):
-        n[0 if i < at else 1 if i == at else 2] *= cnp.PyArray_DIMS(x)[i]
+    cdef int dtype = dtype_of(x, kernel)
+    dims[0], dims[1], dims[2], dims[3] = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1], n[3], n[4]
+    y = empty(4, dims, x)
     p[0], p[1] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x)
     run(kernel, dtype, p, n, NULL, cnp.PyArray_SIZE(x))
     return y
+
+
+def max_pool2d(cnp.ndarray x not None, kernel, stride, padding):
+    """The maximum of every window of x(N, C, H, W) -> (N, C, OH, OW); NaN wins. All three are pairs of integers; padding, at most
+    half of the window, is never the maximum."""
+    cdef ptrdiff_t n[POOL_SIZES]
+    pool_sizes("max_pool2d", x, kernel, stride, padding, n)
+    return pooled(TGR_K_max_pool2d, x, n)
+
+
+def max_pool2d_vjp(cnp.ndarray g_ not None, cnp.ndarray x_ not None, kernel, stride, padding):
+    """gx of max_pool2d for the cotangent g(N, C, OH, OW): each window's goes to the first of its maxima, or its last NaN."""
+    cdef ptrdiff_t n[POOL_SIZES]
+    cdef void *p[3]
+    pool_sizes("max_pool2d_vjp", x_, kernel, stride, padding, n)
+    cdef int dtype = same_dtype(g_, x_, TGR_K_max_pool2d_vjp)
+    if shape_of(g_) != shape_of(x_)[:2] + (n[3], n[4]):
+        raise ValueError(f"max_pool2d_vjp: expected a cotangent of shape {shape_of(x_)[:2] + (n[3], n[4])}, got {shape_of(g_)}")
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_max_pool2d_vjp), x = contiguous(x_, TGR_K_max_pool2d_vjp), gx = empty_like(x_)
+    p[0], p[1], p[2] = cnp.PyArray_DATA(gx), cnp.PyArray_DATA(g), cnp.PyArray_DATA(x)
+    run(TGR_K_max_pool2d_vjp, dtype, p, n, NULL, cnp.PyArray_SIZE(x))
+    return gx
+
+
+def avg_pool2d(cnp.ndarray x not None, kernel, stride, padding, bint count_include_pad):
+    """The mean of every window of x(N, C, H, W) -> (N, C, OH, OW), over the elements alone or, with count_include_pad, the zeros of
+    the padding too. kernel, stride and padding are pairs of integers; padding is at most half of the window."""
+    cdef ptrdiff_t n[POOL_SIZES]
+    pool_sizes("avg_pool2d", x, kernel, stride, padding, n)
+    n[11] = count_include_pad
+    return pooled(TGR_K_avg_pool2d, x, n)
+
+
+def avg_pool2d_vjp(cnp.ndarray g_ not None, tuple shape, kernel, stride, padding, bint count_include_pad):
+    """gx of avg_pool2d for x of a shape and the cotangent g(N, C, OH, OW)."""
+    cdef ptrdiff_t n[POOL_SIZES]
+    cdef void *p[2]
+    pool_sizes("avg_pool2d_vjp", np.broadcast_to(np.False_, shape), kernel, stride, padding, n)
+    n[11] = count_include_pad
+    if shape_of(g_) != shape[:2] + (n[3], n[4]):
+        raise ValueError(f"avg_pool2d_vjp: expected a cotangent of shape {shape[:2] + (n[3], n[4])}, got {shape_of(g_)}")
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_avg_pool2d_vjp)
+    cdef int dtype = dtype_of(g, TGR_K_avg_pool2d_vjp)
+    cdef cnp.ndarray gx = new(shape, g.dtype)
+    p[0], p[1] = cnp.PyArray_DATA(gx), cnp.PyArray_DATA(g)
+    run(TGR_K_avg_pool2d_vjp, dtype, p, n, NULL, cnp.PyArray_SIZE(gx))
+    return gx
+
+
+# ---- losses --------------------------------------------------------------------------------------------------------
+
+cdef int middle_axis(cnp.ndarray x, int axis, ptrdiff_t *n, str name) except -1:
+    """n = {outer, length, inner}: x seen with all that comes before the axis as one, and all that comes after it."""
+    cdef int i, at = axes_of(axis, cnp.PyArray_NDIM(x), name)[0]
+    n[0], n[1], n[2] = 1, 1, 1
+    for i in range(cnp.PyArray_NDIM(x)):
+        n[0 if i < at else 1 if i == at else 2] *= cnp.PyArray_DIMS(x)[i]
+    return 0
+
+
+cdef cnp.ndarray along_axis(int kernel, cnp.ndarray x_, int axis, str name):
+    cdef cnp.ndarray x = contiguous(x_, kernel)
+    cdef int dtype = dtype_of(x, kernel)
+    cdef cnp.ndarray y = empty_like(x)
+    cdef ptrdiff_t n[3]
+    cdef void *p[2]
+    middle_axis(x, axis, n, name)
+    p[0], p[1] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x)
+    run(kernel, dtype, p, n, NULL, cnp.PyArray_SIZE(x))
+    return y
+
+
+def cumsum(cnp.ndarray x not None, int axis):
+    """Sums along the axis up to each entry."""
+    return along_axis(TGR_K_cumsum, x, axis, "cumsum")
+
+
+def cumprod(cnp.ndarray x not None, int axis):
+    """Products along the axis up to each entry."""
+    return along_axis(TGR_K_cumprod, x, axis, "cumprod")
+
+
+def cumprod_vjp(cnp.ndarray g_ not None, cnp.ndarray x_ not None, cnp.ndarray y_ not None, int axis):
+    """gx of y = cumprod(x) along the axis, right at zeros; equal shapes."""
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_cumprod_vjp), x = contiguous(x_, TGR_K_cumprod_vjp)
+    cdef cnp.ndarray y = contiguous(y_, TGR_K_cumprod_vjp), dx
+    cdef int dtype = same_dtype(g, x, TGR_K_cumprod_vjp)
+    cdef ptrdiff_t n[3]
+    cdef void *p[4]
+    same_dtype(g, y, TGR_K_cumprod_vjp)
+    if not (cnp.PyArray_SAMESHAPE(g, x) and cnp.PyArray_SAMESHAPE(g, y)):
+        raise ValueError(f"cumprod_vjp: shapes {shape_of(g)}, {shape_of(x)} and {shape_of(y)} differ")
+    middle_axis(x, axis, n, "cumprod_vjp")
+    dx = empty_like(x)
+    p[0], p[1], p[2], p[3] = cnp.PyArray_DATA(dx), cnp.PyArray_DATA(g), cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
+    run(TGR_K_cumprod_vjp, dtype, p, n, NULL, cnp.PyArray_SIZE(x))
+    return dx
 
 
 def softmax(cnp.ndarray x not None, int axis):
@@ -1602,22 +1883,40 @@ cdef int check_rows(cnp.ndarray x, cnp.ndarray target, str name) except -1:
     return 0
 
 
-def nll(cnp.ndarray log_probability_ not None, cnp.ndarray target_ not None):
-    """-log_probability[i, target[i]] for every row i of (rows, classes); target is int64."""
+def nll(cnp.ndarray log_probability_ not None, cnp.ndarray target_ not None, ptrdiff_t ignore=-100):
+    """-log_probability[i, target[i]] for every row i of (rows, classes), 0 where target[i] is `ignore`; target is int64."""
     cdef cnp.ndarray x = contiguous(log_probability_, TGR_K_nll)
     cdef cnp.ndarray target = as_index(target_, "nll")
     check_rows(x, target, "nll")
     cdef cnp.ndarray y = empty(1, cnp.PyArray_DIMS(x), x)
     cdef void *p[3]
-    cdef ptrdiff_t n[2]
+    cdef ptrdiff_t n[3]
     p[0], p[1], p[2] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x), cnp.PyArray_DATA(target)
-    n[0], n[1] = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1]
+    n[0], n[1], n[2] = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1], ignore
     run(TGR_K_nll, dtype_of(x, TGR_K_nll), p, n, NULL, n[0])
     return y
 
 
-def cross_entropy_vjp(cnp.ndarray g_ not None, cnp.ndarray log_probability_ not None, cnp.ndarray target_ not None):
-    """g(rows) (exp(log_probability) - onehot(target)), the cotangent of x in nll(log_softmax(x), target)."""
+def nll_vjp(cnp.ndarray g_ not None, cnp.ndarray target_ not None, ptrdiff_t classes, ptrdiff_t ignore=-100):
+    """-g(rows) onehot(target), (rows, classes), 0 where target is `ignore`: the cotangent of x in nll(x, target)."""
+    cdef cnp.ndarray g = contiguous(g_, TGR_K_nll_vjp)
+    cdef cnp.ndarray target = as_index(target_, "nll_vjp")
+    cdef cnp.ndarray y
+    cdef void *p[3]
+    cdef ptrdiff_t n[3]
+    if cnp.PyArray_NDIM(g) != 1 or not cnp.PyArray_SAMESHAPE(g, target) or classes < 0:
+        raise ValueError(f"nll_vjp: expected (rows,) and (rows,), got {shape_of(g)} and {shape_of(target)}, {classes} classes")
+    n[0], n[1], n[2] = cnp.PyArray_DIMS(g)[0], classes, ignore
+    y = new((n[0], n[1]), g.dtype)
+    p[0], p[1], p[2] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(g), cnp.PyArray_DATA(target)
+    run(TGR_K_nll_vjp, dtype_of(g, TGR_K_nll_vjp), p, n, NULL, n[0] * n[1])
+    return y
+
+
+def cross_entropy_vjp(cnp.ndarray g_ not None, cnp.ndarray log_probability_ not None, cnp.ndarray target_ not None,
+                      ptrdiff_t ignore=-100):
+    """g(rows) (exp(log_probability) - onehot(target)), 0 where target is `ignore`: the cotangent of x in
+    nll(log_softmax(x), target)."""
     cdef cnp.ndarray g = contiguous(g_, TGR_K_cross_entropy_vjp)
     cdef cnp.ndarray x = contiguous(log_probability_, TGR_K_cross_entropy_vjp)
     cdef cnp.ndarray target = as_index(target_, "cross_entropy_vjp")
@@ -1626,11 +1925,167 @@ def cross_entropy_vjp(cnp.ndarray g_ not None, cnp.ndarray log_probability_ not 
     cdef int dtype = same_dtype(g, x, TGR_K_cross_entropy_vjp)
     cdef cnp.ndarray y = empty_like(x)
     cdef void *p[4]
-    cdef ptrdiff_t n[2]
+    cdef ptrdiff_t n[3]
     p[0], p[1], p[2], p[3] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(g), cnp.PyArray_DATA(x), cnp.PyArray_DATA(target)
-    n[0], n[1] = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1]
+    n[0], n[1], n[2] = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1], ignore
     run(TGR_K_cross_entropy_vjp, dtype, p, n, NULL, cnp.PyArray_SIZE(x))
     return y
+
+
+def count_targets(cnp.ndarray target_ not None, dtype, ptrdiff_t ignore=-100):
+    """How many entries of target, int64, are not `ignore`: a number () of that dtype."""
+    cdef cnp.ndarray target = as_index(target_, "count_targets")
+    cdef cnp.ndarray y = new((), dtype)
+    cdef void *p[2]
+    cdef ptrdiff_t n[2]
+    p[0], p[1] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(target)
+    n[0], n[1] = cnp.PyArray_SIZE(target), ignore
+    run(TGR_K_count_targets, dtype_of(y, TGR_K_count_targets), p, n, NULL, n[0])
+    return y
+
+
+def bce_with_logits(cnp.ndarray x_ not None, cnp.ndarray target_ not None):
+    """(y, dy/dx) of y = -t log(sigmoid(x)) - (1 - t) log(sigmoid(-x)), t the target; equal shapes."""
+    cdef cnp.ndarray x = contiguous(x_, TGR_K_bce_with_logits), target = contiguous(target_, TGR_K_bce_with_logits)
+    cdef int dtype = same_dtype(x, target, TGR_K_bce_with_logits)
+    if not cnp.PyArray_SAMESHAPE(x, target):
+        raise ValueError(f"bce_with_logits: shapes {shape_of(x)} and {shape_of(target)} differ")
+    cdef cnp.ndarray y = empty_like(x), dx = empty_like(x)
+    cdef void *p[4]
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(x)
+    p[0], p[1], p[2], p[3] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(dx), cnp.PyArray_DATA(x), cnp.PyArray_DATA(target)
+    run(TGR_K_bce_with_logits, dtype, p, &n, NULL, n)
+    return y, dx
+
+
+# ---- normalisations ------------------------------------------------------------------------------------------------
+
+cdef inline void *data_of(cnp.ndarray x) noexcept:
+    return NULL if x is None else cnp.PyArray_DATA(x)
+
+
+cdef cnp.ndarray vector_of(cnp.ndarray x, cnp.npy_intp size, cnp.ndarray like, int kernel, str what):
+    """x, contiguous, if it has the shape (size,) and the dtype of `like`; None is None."""
+    if x is None:
+        return None
+    same_dtype(like, x, kernel)
+    if cnp.PyArray_NDIM(x) != 1 or cnp.PyArray_DIMS(x)[0] != size:
+        raise ValueError(f"{name_of(kernel)}: {what} has shape {shape_of(x)}, expected ({size},)")
+    return contiguous(x, kernel)
+
+
+cdef cnp.ndarray rows_of(cnp.ndarray x, int kernel):
+    if cnp.PyArray_NDIM(x) != 2:
+        raise ValueError(f"{name_of(kernel)}: expected (rows, columns), got {shape_of(x)}")
+    return contiguous(x, kernel)
+
+
+cdef tuple norm_vjp(int kernel, cnp.ndarray g_, cnp.ndarray x_, cnp.ndarray mean_, cnp.ndarray spread_, int stat_axis,
+                    cnp.ndarray w_, bint of_batch, const double *c, tuple needs):
+    """(gx, gw, gb) of layer_norm and batch_norm; mean and spread are of axis `stat_axis`."""
+    cdef cnp.ndarray x = rows_of(x_, kernel), g = rows_of(g_, kernel), gx = None, gw = None, gb = None
+    cdef int dtype = same_dtype(g, x, kernel)
+    cdef cnp.npy_intp *dims = cnp.PyArray_DIMS(x)
+    cdef cnp.ndarray mean = vector_of(mean_, dims[stat_axis], x, kernel, "the mean")
+    cdef cnp.ndarray spread = vector_of(spread_, dims[stat_axis], x, kernel, "the variance, or what stands for it,")
+    cdef cnp.ndarray w = vector_of(w_, dims[1], x, kernel, "the weight")
+    cdef void *p[8]
+    cdef ptrdiff_t n[3]
+    if not cnp.PyArray_SAMESHAPE(g, x) or len(needs) != 3 or mean is None or spread is None:
+        raise ValueError(f"{name_of(kernel)}: cotangent {shape_of(g)}, input {shape_of(x)} and needs {needs} do not fit (rows, "
+                         "columns), (rows, columns) and three booleans")
+    if needs[0]:
+        gx = empty_like(x)
+    if needs[1]:
+        gw = empty(1, dims + 1, x)
+    if needs[2]:
+        gb = empty(1, dims + 1, x)
+    p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7] = (data_of(gx), data_of(gw), data_of(gb), data_of(g), data_of(x), data_of(mean),
+                                                      data_of(spread), data_of(w))
+    n[0], n[1], n[2] = dims[0], dims[1], of_batch
+    run(kernel, dtype, p, n, c, cnp.PyArray_SIZE(x))
+    return gx, gw, gb
+
+
+def layer_norm(cnp.ndarray x_ not None, cnp.ndarray w, cnp.ndarray b, double eps):
+    """(y, mean, rstd): y = (x - mean) rstd w(columns) + b(columns) of x(rows, columns), mean and rstd(rows) = 1 / sqrt(variance + eps)
+    being those of the row; w and b may be None."""
+    cdef cnp.ndarray x = rows_of(x_, TGR_K_layer_norm)
+    cdef int dtype = dtype_of(x, TGR_K_layer_norm)
+    cdef cnp.npy_intp *dims = cnp.PyArray_DIMS(x)
+    cdef cnp.ndarray weight = vector_of(w, dims[1], x, TGR_K_layer_norm, "the weight")
+    cdef cnp.ndarray bias = vector_of(b, dims[1], x, TGR_K_layer_norm, "the bias")
+    cdef cnp.ndarray y = empty_like(x), mean = empty(1, dims, x), rstd = empty(1, dims, x)
+    cdef void *p[6]
+    p[0], p[1], p[2], p[3], p[4], p[5] = data_of(y), data_of(mean), data_of(rstd), data_of(x), data_of(weight), data_of(bias)
+    run(TGR_K_layer_norm, dtype, p, <const ptrdiff_t *>dims, &eps, cnp.PyArray_SIZE(x))
+    return y, mean, rstd
+
+
+def layer_norm_vjp(cnp.ndarray g not None, cnp.ndarray x not None, cnp.ndarray mean not None, cnp.ndarray rstd not None,
+                   cnp.ndarray w, tuple needs):
+    """(gx, gw, gb) of layer_norm for the cotangent g(rows, columns); None where needs, three booleans, says so."""
+    return norm_vjp(TGR_K_layer_norm_vjp, g, x, mean, rstd, 0, w, True, NULL, needs)
+
+
+def moments(cnp.ndarray x_ not None):
+    """(mean, variance) of the columns of x(rows, columns), the variance being the mean of (x - mean)^2."""
+    cdef cnp.ndarray x = rows_of(x_, TGR_K_moments)
+    cdef int dtype = dtype_of(x, TGR_K_moments)
+    cdef cnp.npy_intp *dims = cnp.PyArray_DIMS(x)
+    cdef cnp.ndarray mean = empty(1, dims + 1, x), variance = empty(1, dims + 1, x)
+    cdef void *p[3]
+    p[0], p[1], p[2] = data_of(mean), data_of(variance), data_of(x)
+    run(TGR_K_moments, dtype, p, <const ptrdiff_t *>dims, NULL, cnp.PyArray_SIZE(x))
+    return mean, variance
+
+
+def batch_norm(cnp.ndarray x_ not None, cnp.ndarray mean not None, cnp.ndarray variance not None, cnp.ndarray w, cnp.ndarray b,
+               double eps):
+    """(x - mean) / sqrt(variance + eps) w + b of x(rows, columns), all others (columns,); w and b may be None."""
+    cdef cnp.ndarray x = rows_of(x_, TGR_K_batch_norm)
+    cdef int dtype = dtype_of(x, TGR_K_batch_norm), i
+    cdef cnp.npy_intp *dims = cnp.PyArray_DIMS(x)
+    cdef list others = [vector_of(v, dims[1], x, TGR_K_batch_norm, what) for v, what in
+                        ((mean, "the mean"), (variance, "the variance"), (w, "the weight"), (b, "the bias"))]
+    cdef cnp.ndarray y = empty_like(x)
+    cdef void *p[6]
+    p[0], p[1] = data_of(y), data_of(x)
+    for i in range(4):
+        p[2 + i] = data_of(others[i])
+    run(TGR_K_batch_norm, dtype, p, <const ptrdiff_t *>dims, &eps, cnp.PyArray_SIZE(x))
+    return y
+
+
+def batch_norm_vjp(cnp.ndarray g not None, cnp.ndarray x not None, cnp.ndarray mean not None, cnp.ndarray variance not None,
+                   cnp.ndarray w, double eps, of_batch, tuple needs):
+    """(gx, gw, gb) of batch_norm for the cotangent g(rows, columns); None where needs, three booleans, says so. of_batch: whether
+    mean and variance are those of x, and so depend on it."""
+    return norm_vjp(TGR_K_batch_norm_vjp, g, x, mean, variance, 1, w, of_batch, &eps, needs)
+
+
+def track_moments(cnp.ndarray running_mean not None, cnp.ndarray running_var not None, batches, cnp.ndarray mean_ not None,
+                  cnp.ndarray variance_ not None, ptrdiff_t rows, double momentum):
+    """running = (1 - momentum) running + momentum (mean, or variance rows / (rows - 1)), batches += 1, in place: of an int64 (), or
+    None. A negative momentum is 1 / batches. All others have the shape (columns,). Returns running_mean."""
+    cdef cnp.ndarray mean = contiguous(mean_, TGR_K_track_moments), variance = contiguous(variance_, TGR_K_track_moments)
+    cdef cnp.ndarray count = batches
+    cdef void *p[5]
+    cdef ptrdiff_t n[2]
+    check_update("track_moments", running_mean, [running_var], mean)
+    check_update("track_moments", running_var, [], variance)
+    if not (cnp.PyArray_ISWRITEABLE(running_mean) and cnp.PyArray_ISWRITEABLE(running_var)) or rows < 2:
+        raise ValueError(f"track_moments: expected writeable statistics and at least 2 rows, got {rows}")
+    if count is None:
+        if momentum < 0:
+            raise ValueError("track_moments: a negative momentum needs the number of batches")
+    elif (cnp.PyArray_TYPE(count) != cnp.NPY_INT64 or cnp.PyArray_NDIM(count) or not is_plain(count)
+          or not cnp.PyArray_ISWRITEABLE(count)):
+        raise ValueError(f"track_moments: the number of batches must be a writeable int64 (), got {count.dtype} {shape_of(count)}")
+    p[0], p[1], p[2], p[3], p[4] = data_of(running_mean), data_of(running_var), data_of(count), data_of(mean), data_of(variance)
+    n[0], n[1] = cnp.PyArray_SIZE(mean), rows
+    run(TGR_K_track_moments, dtype_of(mean, TGR_K_track_moments), p, n, &momentum, n[0])
+    return running_mean
 
 
 # ---- random numbers ------------------------------------------------------------------------------------------------

@@ -4,6 +4,9 @@ It is the oracle of every kernel test.
 Names, signatures and errors are those of `_native.pyx`; each function keeps the dtype of its inputs.
 """
 
+import builtins
+import math
+
 import numpy as np
 
 
@@ -192,6 +195,74 @@ def sigmoid(x):
     return _pointwise("sigmoid", value, x), _pointwise("sigmoid", derivative, x)
 
 
+def _both(name, f, x):
+    """(value, derivative) of f(float64 x) -> both."""
+    return tuple(_pointwise(name, lambda x, i=i: f(x.astype(np.float64))[i], x) for i in range(2))
+
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def erf(x):
+    return _both("erf", lambda x: (np.vectorize(math.erf, otypes=[float])(x), 2 / np.sqrt(np.pi) * np.exp(-x * x)), x)
+
+
+def gelu(x):
+    def both(x):
+        below = _erfc(-x / np.sqrt(2)) / 2
+        return x * below, below + np.nan_to_num(x, nan=np.nan) * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
+
+    return _both("gelu", both, x)
+
+
+def _gated(x, w, dw):
+    e = np.exp(-np.abs(w))
+    s, other = np.where(w < 0, e, 1) / (1 + e), np.where(w < 0, 1, e) / (1 + e)
+    return x * s, s * (1 + np.nan_to_num(x, nan=np.nan) * other * dw)
+
+
+def gelu_tanh(x):
+    def both(x):
+        b = np.clip(x, -1e3, 1e3)
+        return _gated(x, np.sqrt(8 / np.pi) * (b + 0.044715 * b**3), np.sqrt(8 / np.pi) * (1 + 3 * 0.044715 * b**2))
+
+    return _both("gelu_tanh", both, x)
+
+
+def silu(x):
+    return _both("silu", lambda x: _gated(x, x, 1), x)
+
+
+def softplus(x):
+    return _pointwise("softplus", lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x.astype(np.float64)))), x), sigmoid(x)[
+        0
+    ]
+
+
+def elu(x, alpha):
+    return _both("elu", lambda x: (np.where(x < 0, alpha * np.expm1(x), x), np.where(x > 0, 1, alpha * np.exp(x))), x)
+
+
+def leaky_relu(x, negative_slope):
+    return _both("leaky_relu", lambda x: (np.where(x > 0, x, negative_slope * x), np.where(x > 0, 1, negative_slope)), x)
+
+
+def hardtanh(x, min_val, max_val):
+    return _both("hardtanh", lambda x: (np.clip(x, min_val, max_val), (x > min_val) & (x < max_val)), x)
+
+
+def absolute(x):
+    return _both("absolute", lambda x: (np.abs(x), np.sign(x)), x)
+
+
+def huber(x, delta, factor):
+    def both(x):
+        inside = np.abs(x) <= delta
+        return factor * np.where(inside, x * x / 2, delta * (np.abs(x) - delta / 2)), factor * np.clip(x, -delta, delta)
+
+    return _both("huber", both, x)
+
+
 def _relu_and_derivative(x):
     y = relu(x)
     return y, relu_vjp(np.ones_like(y), y)
@@ -334,6 +405,12 @@ def transpose(x, axes=None):
 
 def slice(x, index):
     return x[index if Ellipsis in index else (*index, Ellipsis)]
+
+
+def diagonal(x, offset, axis1, axis2):
+    y = x.diagonal(offset, axis1, axis2)
+    y.flags.writeable = x.flags.writeable
+    return y
 
 
 def broadcast_to(x, shape):
@@ -560,6 +637,41 @@ def max(x, axis=None, keepdims=False):
     return np.asarray(np.max(x, axis=axis, keepdims=keepdims))
 
 
+def min(x, axis=None, keepdims=False):
+    _checked("min", x)
+    axis = _axes(axis, x.ndim)
+    return np.asarray(np.min(x, axis=axis, keepdims=keepdims))
+
+
+def prod(x, axis=None, keepdims=False):
+    _checked("prod", x)
+    axis = _axes(axis, x.ndim)
+    with np.errstate(all="ignore"):
+        return np.asarray(np.prod(x, axis=axis, keepdims=keepdims))
+
+
+def cumsum(x, axis):
+    return _pointwise("cumsum", lambda x: np.cumsum(x, _axes(axis, x.ndim)[0]), x)
+
+
+def cumprod(x, axis):
+    return _pointwise("cumprod", lambda x: np.cumprod(x, _axes(axis, x.ndim)[0]), x)
+
+
+def cumprod_vjp(g, x, y, axis):
+    if not g.shape == x.shape == y.shape:
+        raise ValueError(f"cumprod_vjp: shapes {g.shape}, {x.shape} and {y.shape} differ")
+
+    def cotangent(g, x, y):
+        gs, xs, dx = (np.moveaxis(v, axis, 0) for v in (g, x, np.zeros_like(x)))
+        for i in range(len(xs)):
+            for j in range(i + 1):  # y[i] is the product of x[j] and of the others up to i
+                dx[j] += gs[i] * np.prod(np.delete(xs[: i + 1], j, 0), 0)
+        return np.moveaxis(dx, 0, axis)
+
+    return _pointwise("cumprod_vjp", cotangent, g, x, y)
+
+
 def logsumexp(x, axis=None, keepdims=False):
     _checked("logsumexp", x)
     axis = _axes(axis, x.ndim)
@@ -595,6 +707,140 @@ def _doubles(name, what, x, shape):
         raise ValueError(f"{name}: {what} must be float64 {shape}, got {x.dtype} {x.shape}")
 
 
+# ---- convolution and pooling: sums over the taps of the window, each a strided slice of the padded input
+
+
+def _window_sizes(name, size, kernel, stride, padding, dilation=(1, 1)):
+    """(OH, OW)"""
+    out = []
+    for length, k, s, (first, last), d in zip(size, kernel, stride, padding, dilation, strict=True):
+        room = length + first + last - d * (k - 1) - 1
+        if builtins.min(length, k, s, d) < 1 or builtins.min(first, last, room) < 0:
+            raise ValueError(
+                f"{name}: windows of {k} with stride {s}, dilation {d} and padding {(first, last)} do not fit an axis "
+                f"of {length}"
+            )
+        out.append(room // s + 1)
+    return tuple(out)
+
+
+def _padded(x, padding, value=0):
+    return np.pad(x, [(0, 0), (0, 0), *padding], constant_values=value)
+
+
+def _unpadded(x, padding):
+    (top, bottom), (left, right) = padding
+    return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right]
+
+
+def _taps(out, kernel, stride, dilation=(1, 1)):
+    """(place in the window, index of what lies there in the last two axes, for all windows), row by row."""
+    for at in np.ndindex(*kernel):
+        starts = [i * d for i, d in zip(at, dilation, strict=True)]
+        pieces = [np.s_[a : a + s * (n - 1) + 1 : s] for a, s, n in zip(starts, stride, out, strict=True)]
+        yield at, (..., *pieces)
+
+
+def _conv_sizes(name, x, w, stride, padding, dilation, groups):
+    _checked(name, x, w)
+    if x.ndim != 4 or w.ndim != 4 or groups < 1 or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
+        raise ValueError(
+            f"{name}: input {x.shape}, weight {w.shape} and groups={groups} do not fit (N, C, H, W) and (O, C / groups, KH, KW)"
+        )
+    return _window_sizes(name, x.shape[2:], w.shape[2:], stride, padding, dilation)
+
+
+def _grouped(x, groups, axis):
+    """x with the axis of the channels split in two."""
+    return x.reshape(*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :])
+
+
+def conv2d(x, w, b, stride, padding, dilation, groups):
+    out = _conv_sizes("conv2d", x, w, stride, padding, dilation, groups)
+    padded, weight = _grouped(_padded(x, padding), groups, 1), _grouped(w, groups, 0)
+    y = np.zeros((len(x), *weight.shape[:2], *out), x.dtype)
+    for at, index in _taps(out, w.shape[2:], stride, dilation):
+        y += np.einsum("ngchw,goc->ngohw", padded[index], weight[(..., *at)])
+    y = y.reshape(len(x), len(w), *out)
+    if b is not None:
+        _checked("conv2d", x, b)
+        if b.shape != w.shape[:1]:
+            raise ValueError(f"conv2d: bias {b.shape} does not fit the weight {w.shape}; expected {w.shape[:1]}")
+        y += b[:, None, None]
+    return y
+
+
+def conv2d_vjp(g, x, w, needs, stride, padding, dilation, groups):
+    out = _conv_sizes("conv2d_vjp", x, w, stride, padding, dilation, groups)
+    _checked("conv2d_vjp", g, x)
+    if g.shape != (len(x), len(w), *out):
+        raise ValueError(f"conv2d_vjp: expected a cotangent of shape {(len(x), len(w), *out)}, got {g.shape}")
+    padded, weight, cotangent = _grouped(_padded(x, padding), groups, 1), _grouped(w, groups, 0), _grouped(g, groups, 1)
+    gx, gw = np.zeros_like(padded), np.zeros_like(weight)
+    for at, index in _taps(out, w.shape[2:], stride, dilation):
+        gx[index] += np.einsum("ngohw,goc->ngchw", cotangent, weight[(..., *at)])
+        gw[(..., *at)] = np.einsum("ngohw,ngchw->goc", cotangent, padded[index])
+    gx = _unpadded(gx.reshape(len(x), x.shape[1], *gx.shape[-2:]), padding)
+    return tuple(v if need else None for v, need in zip((gx, gw.reshape(w.shape), g.sum((0, 2, 3))), needs, strict=False))
+
+
+def _pool_sizes(name, size, kernel, stride, padding):
+    """(OH, OW), and the padding of both sides"""
+    if any(2 * pad > k for k, pad in zip(kernel, padding, strict=True)):
+        raise ValueError(f"{name}: padding {padding} is more than half of the window {kernel}")
+    both = [(pad, pad) for pad in padding]
+    return _window_sizes(name, size, kernel, stride, both), both
+
+
+def max_pool2d(x, kernel, stride, padding):
+    _checked("max_pool2d", x)
+    out, both = _pool_sizes("max_pool2d", x.shape[2:], kernel, stride, padding)
+    padded = _padded(x, both, -np.inf)
+    return np.max([padded[index] for _, index in _taps(out, kernel, stride)], 0)
+
+
+def max_pool2d_vjp(g, x, kernel, stride, padding):
+    _checked("max_pool2d_vjp", g, x)
+    out, both = _pool_sizes("max_pool2d_vjp", x.shape[2:], kernel, stride, padding)
+    if g.shape != (*x.shape[:2], *out):
+        raise ValueError(f"max_pool2d_vjp: expected a cotangent of shape {(*x.shape[:2], *out)}, got {g.shape}")
+    padded, inside = _padded(x, both, -np.inf), _padded(np.ones_like(x), both)
+    taps = [index for _, index in _taps(out, kernel, stride)]
+    windows = np.array([padded[index] for index in taps])
+    maximal = (windows == windows.max(0)) & np.array([inside[index] > 0 for index in taps])
+    last_nan = len(taps) - 1 - np.isnan(windows)[::-1].argmax(0)
+    chosen = np.where(np.isnan(windows).any(0), last_nan, maximal.argmax(0))
+    gx = np.zeros_like(padded)
+    for i, index in enumerate(taps):
+        gx[index] += np.where(chosen == i, g, 0)
+    return _unpadded(gx, both)
+
+
+def _divisor(shape, dtype, out, both, kernel, stride, count_include_pad):
+    inside = np.pad(np.ones(shape[2:], dtype), both, constant_values=count_include_pad)
+    return np.sum([inside[index] for _, index in _taps(out, kernel, stride)], 0)
+
+
+def avg_pool2d(x, kernel, stride, padding, count_include_pad):
+    _checked("avg_pool2d", x)
+    out, both = _pool_sizes("avg_pool2d", x.shape[2:], kernel, stride, padding)
+    padded = _padded(x, both)
+    total = np.sum([padded[index] for _, index in _taps(out, kernel, stride)], 0)
+    return total / _divisor(x.shape, x.dtype, out, both, kernel, stride, count_include_pad)
+
+
+def avg_pool2d_vjp(g, shape, kernel, stride, padding, count_include_pad):
+    _checked("avg_pool2d_vjp", g)
+    out, both = _pool_sizes("avg_pool2d_vjp", shape[2:], kernel, stride, padding)
+    if g.shape != (*shape[:2], *out):
+        raise ValueError(f"avg_pool2d_vjp: expected a cotangent of shape {(*shape[:2], *out)}, got {g.shape}")
+    gx = _padded(np.zeros(shape, g.dtype), both)
+    share = g / _divisor(shape, g.dtype, out, both, kernel, stride, count_include_pad)
+    for _, index in _taps(out, kernel, stride):
+        gx[index] += share
+    return _unpadded(gx, both)
+
+
 def softmax(x, axis):
     def value(x):
         e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
@@ -611,26 +857,134 @@ def log_softmax(x, axis):
     return _pointwise("log_softmax", value, x)
 
 
-def _check_rows(name, x, target, g=None):
+def _check_rows(name, shape, target, ignore, g=None):
+    """Which rows count. Raises unless shape is (rows, classes) and the other targets lie in 0..classes - 1."""
     if target.dtype != np.int64:
         raise TypeError(f"{name}: expected int64 indices, got {target.dtype}")
-    if x.ndim != 2 or target.shape != x.shape[:1] or (g is not None and g.shape != x.shape[:1]):
-        raise ValueError(f"{name}: expected (rows, classes) and (rows,), got {x.shape} and {target.shape}")
-    if target.size and not 0 <= target.min() <= target.max() < x.shape[1]:
-        raise IndexError(f"{name}: an index lies outside 0..{x.shape[1] - 1}")
+    if len(shape) != 2 or target.shape != shape[:1] or (g is not None and g.shape != shape[:1]):
+        raise ValueError(f"{name}: expected (rows, classes) and (rows,), got {shape} and {target.shape}")
+    counts = target != ignore
+    if np.any(counts & ((target < 0) | (target >= shape[1]))):
+        raise IndexError(f"{name}: an index lies outside 0..{shape[1] - 1}")
+    return counts
 
 
-def nll(log_probability, target):
-    _check_rows("nll", log_probability, target)
-    return -log_probability[np.arange(len(target)), target]
+def nll(log_probability, target, ignore=-100):
+    _checked("nll", log_probability)
+    rows = np.flatnonzero(_check_rows("nll", log_probability.shape, target, ignore))
+    y = np.zeros(len(target), log_probability.dtype)
+    y[rows] = -log_probability[rows, target[rows]]
+    return y
 
 
-def cross_entropy_vjp(g, log_probability, target):
-    _check_rows("cross_entropy_vjp", log_probability, target, g)
+def nll_vjp(g, target, classes, ignore=-100):
+    _checked("nll_vjp", g)
+    rows = np.flatnonzero(_check_rows("nll_vjp", (len(target), classes), target, ignore, g))
+    gx = np.zeros((len(target), classes), g.dtype)
+    gx[rows, target[rows]] = -g[rows]
+    return gx
+
+
+def cross_entropy_vjp(g, log_probability, target, ignore=-100):
     _checked("cross_entropy_vjp", g, log_probability)
-    residual = np.exp(log_probability)
-    residual[np.arange(len(target)), target] -= 1
-    return g[:, None] * residual
+    rows = np.flatnonzero(_check_rows("cross_entropy_vjp", log_probability.shape, target, ignore, g))
+    gx = np.zeros_like(log_probability)
+    gx[rows] = np.exp(log_probability[rows])
+    gx[rows, target[rows]] -= 1
+    gx[rows] *= g[rows, None]
+    return gx
+
+
+def count_targets(target, dtype, ignore=-100):
+    return np.array(np.count_nonzero(target != ignore), dtype)
+
+
+def bce_with_logits(x, target):
+    _checked("bce_with_logits", x, target)
+    if x.shape != target.shape:
+        raise ValueError(f"bce_with_logits: shapes {x.shape} and {target.shape} differ")
+    x64, t = x.astype(np.float64), target.astype(np.float64)
+    with np.errstate(all="ignore"):
+        wrong, e = np.where(x > 0, 1 - t, t), np.exp(-np.abs(x64))
+        loss = np.where(wrong == 0, 0, np.abs(x64) * wrong) + np.log1p(e)
+        dx = np.where(x > 0, (1 - t) - e / (1 + e), e / (1 + e) - t)
+    return loss.astype(x.dtype), dx.astype(x.dtype)
+
+
+def _check_norm(name, x, **vectors):
+    _checked(name, x, *[v for v in vectors.values() if v is not None])
+    if x.ndim != 2:
+        raise ValueError(f"{name}: expected (rows, columns), got {x.shape}")
+    for what, v in vectors.items():
+        if v is not None and v.shape != x.shape[1:]:
+            raise ValueError(f"{name}: {what} has shape {v.shape}, expected {x.shape[1:]}")
+
+
+def _scaled(z, w, b):
+    z = z if w is None else z * w
+    return z if b is None else z + b
+
+
+def layer_norm(x, w, b, eps):
+    _check_norm("layer_norm", x, weight=w, bias=b)
+    with np.errstate(all="ignore"):
+        mean = x.sum(1) / x.dtype.type(x.shape[1])
+        variance = np.square(x - mean[:, None]).sum(1) / x.dtype.type(x.shape[1])
+        rstd = 1 / np.sqrt(variance + x.dtype.type(eps))
+    return _scaled((x - mean[:, None]) * rstd[:, None], w, b), mean, rstd
+
+
+def _norm_vjp(g, z, rstd, w, axis, of_batch, needs):
+    gz = g if w is None else g * w
+    gx = gz
+    if of_batch and g.size:
+        gx = gz - gz.mean(axis, keepdims=True) - z * (gz * z).mean(axis, keepdims=True)
+    return rstd * gx if needs[0] else None, (g * z).sum(0) if needs[1] else None, g.sum(0) if needs[2] else None
+
+
+def layer_norm_vjp(g, x, mean, rstd, w, needs):
+    _check_norm("layer_norm_vjp", x, weight=w)
+    _checked("layer_norm_vjp", x, g, mean, rstd)
+    if g.shape != x.shape or not mean.shape == rstd.shape == x.shape[:1]:
+        raise ValueError(f"layer_norm_vjp: cotangent {g.shape}, mean {mean.shape} and input {x.shape} do not fit")
+    return _norm_vjp(g, (x - mean[:, None]) * rstd[:, None], rstd[:, None], w, 1, True, needs)
+
+
+def moments(x):
+    _check_norm("moments", x)
+    with np.errstate(all="ignore"):
+        mean = x.sum(0) / x.dtype.type(len(x))
+        return mean, np.square(x - mean).sum(0) / x.dtype.type(len(x))
+
+
+def batch_norm(x, mean, variance, w, b, eps):
+    _check_norm("batch_norm", x, mean=mean, variance=variance, weight=w, bias=b)
+    with np.errstate(all="ignore"):
+        return _scaled((x - mean) / np.sqrt(variance + x.dtype.type(eps)), w, b)
+
+
+def batch_norm_vjp(g, x, mean, variance, w, eps, of_batch, needs):
+    _check_norm("batch_norm_vjp", x, mean=mean, variance=variance, weight=w)
+    _checked("batch_norm_vjp", x, g)
+    if g.shape != x.shape:
+        raise ValueError(f"batch_norm_vjp: cotangent {g.shape} and input {x.shape} do not fit")
+    with np.errstate(all="ignore"):
+        rstd = 1 / np.sqrt(variance + x.dtype.type(eps))
+    return _norm_vjp(g, (x - mean) * rstd, rstd, w, 0, of_batch, needs)
+
+
+def track_moments(running_mean, running_var, batches, mean, variance, rows, momentum):
+    if rows < 2 or momentum < 0 and batches is None:
+        raise ValueError(
+            f"track_moments: expected at least 2 rows, got {rows}, and a number of batches for a negative momentum"
+        )
+    if batches is not None:
+        batches += 1
+    f = 1 / float(batches) if momentum < 0 else momentum
+    for running, new in ((running_mean, mean), (running_var, variance * (rows / (rows - 1)))):
+        running *= running.dtype.type(1 - f)
+        running += running.dtype.type(f) * new.astype(running.dtype)
+    return running_mean
 
 
 def _philox(counter, key):

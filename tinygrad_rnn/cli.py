@@ -11,7 +11,8 @@ from pathlib import Path
 
 from . import __version__
 from .backends import build_info
-from .experiment import Text, build, examine, read_text, train
+from .data import Text, read_text
+from .experiment import build, examine, train
 from .nn.init import INITS
 from .nn.layers import NONLINEARITIES
 from .report import picture, text

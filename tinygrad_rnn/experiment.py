@@ -3,10 +3,8 @@ after. The command (`cli.py`) prints and draws what `examine` finds; nothing her
 
 from __future__ import annotations
 
-import pydoc_data.topics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import numpy as np
 from . import functions as F
 from .compare import SameGraph, same_graph
 from .compiler import compile
+from .data import Text
 from .flow import Gain, GradTerms, Trace, Verdict, trace
 from .graph import Paths
 from .nn import RNN, Embedding, Linear, Module
@@ -44,48 +43,6 @@ class LastCharacter(CharNet):
     def forward(self, indices: np.ndarray) -> Tensor:
         output, _ = self.net(self.embedding(indices))
         return self.readout(output[-1])
-
-
-def read_text(path: str | None) -> str:
-    """A UTF-8 text, or the English reference text that ships inside CPython. Raises ValueError or OSError in one clear line."""
-    if path is None:
-        return "\n\n".join(text for _, text in sorted(pydoc_data.topics.topics.items()))
-    data = Path(path).read_bytes()
-    if not data:
-        raise ValueError(f"{path} is empty")
-    if b"\0" in data:
-        raise ValueError(f"{path} is not a text: it contains NUL bytes")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: byte {data[error.start]:#04x} at position {error.start}") from None
-
-
-@dataclass(frozen=True)
-class Text:
-    """A text as numbers: codes (n,) index into the sorted `alphabet`."""
-
-    codes: np.ndarray
-    alphabet: str
-
-    @classmethod
-    def of(cls, text: str, steps: int) -> Text:
-        """Raises ValueError unless it holds a window of `steps` characters and its successor, and two different characters."""
-        if len(text) < steps + 1:
-            raise ValueError(f"the text has {len(text)} characters; a window of {steps} steps needs at least {steps + 1}")
-        alphabet = "".join(sorted(set(text)))
-        if len(alphabet) < 2:
-            raise ValueError(f"the text repeats one character, {alphabet!r}: there is nothing to predict")
-        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-        table = np.frombuffer(alphabet.encode("utf-32-le", "surrogatepass"), np.uint32)
-        return cls(np.searchsorted(table, points).astype(np.int64), alphabet)
-
-    def windows(self, rng: np.random.Generator, steps: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Indices (steps, batch) at random places, and the character after each, (steps, batch)."""
-        starts = rng.integers(0, len(self.codes) - steps, batch)
-        rows = starts + np.arange(steps + 1)[:, None]
-        window = self.codes[rows]
-        return window[:-1], window[1:]
 
 
 def build(text: Text, *, hidden: int, layers: int, nonlinearity: str, init: str, seed: int) -> CharNet:

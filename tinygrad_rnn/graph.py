@@ -12,7 +12,7 @@ import numpy as np
 
 from .backends import BACKENDS
 from .ops import Op
-from .tape import Address, Node
+from .tape import Address, Node, owner
 
 
 class NodeView:
@@ -139,13 +139,6 @@ class Nodes(list):
 
     def __repr__(self) -> str:
         return "\n".join([f"{len(self)} nodes"] + [f"  {n.label}  {n.shape}" for n in self[:12]] + ["  ..."] * (len(self) > 12))
-
-
-def owner(array: np.ndarray) -> np.ndarray:
-    """The array whose memory this one views; itself where it has its own."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
 
 
 def _in_float64(residual: Any) -> Any:

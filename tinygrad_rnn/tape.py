@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import weakref
 from collections.abc import Iterable
 from heapq import heappop, heappush
 from operator import index as as_int
@@ -57,6 +58,10 @@ _indices = itertools.count()
 _NO_PARAMS: dict[str, Any] = {}
 _ONE: tuple[tuple[bool, ...], ...] = ((False,), (True,))
 _new = object.__new__
+# What was written in place, by the id of the array that owns the memory: a weak reference to that array, and for each span of
+# bytes the index of the last write. Nodes with larger indices saw what was written.
+_writes: dict[int, tuple[weakref.ref, dict[tuple[int, int], int]]] = {}
+_last_write = -1
 
 
 class Node:
@@ -195,6 +200,41 @@ def _explained(error: Exception, op: Op, inputs: tuple[Node, ...], params: dict[
     return type(error)(f"{message}; got {given}{place}")
 
 
+def note_write(array: np.ndarray) -> None:
+    """Say that `array` is about to be written to, so that a walk back through what was recorded before, and saved any of it,
+    raises."""
+    global _last_write
+    whole = owner(array)
+    key = id(whole)
+    if key not in _writes:
+        _writes[key] = weakref.ref(whole, lambda _: _writes.pop(key, None)), {}
+    spans = _writes[key][1]
+    low, high = np.lib.array_utils.byte_bounds(array)
+    for a, b in [(a, b) for a, b in spans if low <= a and b <= high]:  # what this write covers
+        del spans[a, b]
+    _last_write = spans[low, high] = next(_indices)
+
+
+def owner(array: np.ndarray) -> np.ndarray:
+    """The array whose memory this one views; itself where it has its own."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _refuse_overwritten(node: Node, name: str, residuals: tuple) -> None:
+    """Raise where a residual of the node was written to after it was recorded."""
+    for x in residuals:
+        if isinstance(x, np.ndarray) and x.size and id(owner(x)) in _writes:
+            low, high = np.lib.array_utils.byte_bounds(x)
+            for (a, b), index in _writes[id(owner(x))][1].items():
+                if index > node.index and a < high and low < b:
+                    raise RuntimeError(
+                        f"backward reached {name!r} at {node.address}, which saved an array of shape {x.shape} "
+                        "that was written to in place afterwards (t[...] = value). Write before recording, or after backward()"
+                    )
+
+
 def sweep(
     root: Node, seed: np.ndarray, retain: bool = False, every: bool = False
 ) -> tuple[dict[int, Node], dict[int, np.ndarray]]:
@@ -205,8 +245,9 @@ def sweep(
     every    return the cotangents of inner nodes as well
 
     Cotangents must not be written to: a rule may hand the same array to several inputs. Raises RuntimeError where an
-    earlier walk has freed the graph."""
+    earlier walk has freed the graph, and where what a node saved has been written to."""
     k = _local.context.backend
+    last_write = _last_write
     met = {root.index: (root, seed)}  # nodes not yet visited with what reached them so far; at the end, the leaves
     visited: dict[int, np.ndarray] = {}
     owned: set[int] = set()  # indices whose array was made here, so that it may be added to in place
@@ -221,6 +262,8 @@ def sweep(
                 f"backward reached {op.name!r} at {node.address} a second time, after its residuals were freed; "
                 "call backward(retain_graph=True) the first time, or record on a Tape"
             )
+        if i < last_write:
+            _refuse_overwritten(node, op.name, residuals)
         if every:
             visited[i] = g
         inputs = node.inputs
@@ -295,6 +338,13 @@ def forget_gradients(leaves: Iterable[Node]) -> None:
         if note is not None:
             note(leaf)
         leaf.grad = None
+
+
+def note_mode(owner: Any, mode: bool | None) -> None:
+    """Say that the mode of an object was looked up, or, with None, that it is about to be set: a capture has to know."""
+    note = getattr(_local.context.backend, "look_up", None)
+    if note is not None:
+        note(owner, mode)
 
 
 def note_update(leaves: Iterable[Node]) -> None:

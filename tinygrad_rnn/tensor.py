@@ -6,13 +6,16 @@ import math
 import numbers
 import operator
 from collections.abc import Callable, Iterator
+from functools import cache
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
 from . import ops
 from .ops import ShapeError
-from .tape import Node, backward, forget_gradients, record, refuse_in_capture
+from .ops.op import normal_axis, reduced_axes
+from .tape import CaptureError, Node, backward, capturing, forget_gradients, note_write, record, refuse_in_capture
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -157,19 +160,39 @@ class Tensor(Node):
         """numpy's indexing: integers, slices, None and Ellipsis give a view; integer and boolean arrays a copy."""
         if type(index) is int:
             return record(Tensor, ops.index, (self,), {"index": (index,)})
-        entries = index if isinstance(index, tuple) else (index,)
-        if any(isinstance(e, Tensor) for e in entries):
-            raise TypeError("index: a tensor is not an index; use an integer array")
-        if all(
-            e is None or e is Ellipsis or isinstance(e, (slice, numbers.Integral)) and not isinstance(e, (bool, np.bool_))
-            for e in entries
-        ):
+        entries = _entries_of(index)
+        if _is_basic(entries):
             return record(Tensor, ops.index, (self,), {"index": entries})
         try:
             positions = np.arange(self.value.size, dtype=np.int64).reshape(self.shape)[index]
         except IndexError as error:
             raise IndexError(f"index: {error}; shape {self.shape}") from None
         return record(Tensor, ops.take, (self,), {"positions": np.asarray(positions)})
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """Write numbers in place, into memory that arrays and tensors may share.
+
+        Only a leaf, the result of no op, can be written to. What is recorded from it later sees the numbers; `backward()`
+        through what was recorded before raises RuntimeError where any of the memory was saved for it.
+
+        Raises TypeError for the result of an op and for a value that wants a gradient, CaptureError inside a compiled function.
+        What numpy writes to `.value`, or an optimizer to parameters, is not noticed."""
+        if self.op is not None:
+            raise TypeError(
+                f"this tensor is the result of {self.op.name!r}, whose gradient would not know what is written to it; make "
+                "another with concatenate, say, or write to x.detach()"
+            )
+        if isinstance(value, Tensor):
+            if value.requires_grad:
+                raise TypeError("a value that wants a gradient would be cut off from its graph; write value.detach()")
+            value = value.value
+        if isinstance(value, np.ndarray) and value.dtype != self.dtype:
+            raise TypeError(f"a value of {value.dtype} does not go into a tensor of {self.dtype}: nothing is cast silently")
+        if capturing():
+            raise CaptureError("a write in place inside a compiled function: its later calls repeat kernels only")
+        entries = _entries_of(index)
+        self.value[index] = value
+        note_write(self.value[entries if Ellipsis in entries else (*entries, ...)] if _is_basic(entries) else self.value)
 
     # ---- comparisons: numpy arrays of booleans, which nothing is recorded of
 
@@ -231,6 +254,36 @@ class Tensor(Node):
         """Maximum; entries that tie share the gradient evenly."""
         return record(Tensor, ops.max, (self,), {"axis": as_axis(axis), "keepdims": keepdims})
 
+    def min(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+        """Minimum; entries that tie share the gradient evenly."""
+        return record(Tensor, ops.min, (self,), {"axis": as_axis(axis), "keepdims": keepdims})
+
+    def prod(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+        return record(Tensor, ops.prod, (self,), {"axis": as_axis(axis), "keepdims": keepdims})
+
+    def var(self, axis: int | tuple[int, ...] | None = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        return record(Tensor, ops.var, (self,), {"axis": as_axis(axis), "keepdims": keepdims, "ddof": ddof})
+
+    def std(self, axis: int | tuple[int, ...] | None = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        """Standard deviation; its gradient is 0 where it is 0."""
+        return record(Tensor, ops.std, (self,), {"axis": as_axis(axis), "keepdims": keepdims, "ddof": ddof})
+
+    def cumsum(self, axis: int | None = None) -> Tensor:
+        return _cumulative(ops.cumsum, self, axis)
+
+    def cumprod(self, axis: int | None = None) -> Tensor:
+        return _cumulative(ops.cumprod, self, axis)
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Any:
+        """Where the maximum is, the first of several: integers of numpy, which have no gradient."""
+        refuse_in_capture("argmax()", self)
+        return self.value.argmax(axis, keepdims=keepdims)
+
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Any:
+        """Where the minimum is, the first of several: integers of numpy, which have no gradient."""
+        refuse_in_capture("argmin()", self)
+        return self.value.argmin(axis, keepdims=keepdims)
+
     def reshape(self, *shape: Any) -> Tensor:
         """Another shape of the same size; one entry may be -1."""
         sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
@@ -243,6 +296,57 @@ class Tensor(Node):
         if any(not -self.ndim <= operator.index(a) < self.ndim for a in order):
             raise ShapeError(f"transpose: axes {tuple(order)} do not fit shape {self.shape}")
         return record(Tensor, ops.transpose, (self,), {"axes": tuple(operator.index(a) % self.ndim for a in order)})
+
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        axes = list(range(self.ndim))
+        i, j = (normal_axis("swapaxes", self.shape, a) for a in (axis1, axis2))
+        axes[i], axes[j] = j, i
+        return record(Tensor, ops.transpose, (self,), {"axes": tuple(axes)})
+
+    def squeeze(self, axis: int | tuple[int, ...] | None = None) -> Tensor:
+        """Without the axes of length 1, or those of them that are named; a view."""
+        if axis is None:
+            axes = tuple(i for i, n in enumerate(self.shape) if n == 1)
+        else:
+            axes = reduced_axes("squeeze", self.shape, as_axis(axis))
+        if any(self.shape[i] != 1 for i in axes):
+            raise ShapeError(f"squeeze: axis {axis} of shape {self.shape} has another length than 1")
+        return self[tuple(0 if i in axes else slice(None) for i in range(self.ndim))]
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        """The diagonals over two axes, which go last; a view."""
+        params = {"offset": operator.index(offset), "axis1": axis1, "axis2": axis2}
+        return record(Tensor, ops.diagonal, (self,), params)
+
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        return self.diagonal(offset, axis1, axis2).sum(-1)
+
+    def take(self, indices: Any, axis: int | None = None) -> Tensor:
+        """The entries at integer indices along the axis, or of the flattened tensor; repeated ones add up in the gradient."""
+        if axis is None:
+            return self.reshape(-1).take(indices, 0)
+        if isinstance(indices, Tensor):
+            raise TypeError("take: a tensor is not an index; use an integer array")
+        at = np.asarray(indices)
+        if at.dtype.kind not in "iu" and at.size:
+            raise TypeError(f"take: expected integers, got {at.dtype}")
+        return self[(slice(None),) * normal_axis("take", self.shape, axis) + (at.astype(np.int64),)]
+
+    def repeat(self, repeats: Any, axis: int | None = None) -> Tensor:
+        """Every entry along the axis, or of the flattened tensor, as often as `repeats` says: one number, or one for each."""
+        if axis is None:
+            return self.reshape(-1).repeat(repeats, 0)
+        axis = normal_axis("repeat", self.shape, axis)
+        times = np.asarray(repeats)
+        n = self.shape[axis]
+        if times.dtype.kind not in "iu" or times.shape not in ((), (1,), (n,)) or times.min(initial=0) < 0:
+            raise ShapeError(f"repeat: expected one number of at least 0, or one for each of {n} entries, got {repeats!r}")
+        if times.size != 1:
+            return self.take(np.repeat(np.arange(n), times), axis)
+        before, after = self.shape[: axis + 1], self.shape[axis + 1 :]
+        each = record(Tensor, ops.reshape, (self,), {"shape": (*before, 1, *after)})
+        wide = record(Tensor, ops.broadcast_to, (each,), {"shape": (*before, int(times.item()), *after)})
+        return record(Tensor, ops.reshape, (wide,), {"shape": (*before[:-1], n * int(times.item()), *after)})
 
     # ---- numpy's protocols
 
@@ -261,11 +365,29 @@ class Tensor(Node):
         return record(Tensor, op, tuple(lift(x, like) for x in inputs))
 
     def __array_function__(self, func: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
-        raise TypeError(
-            f"numpy.{func.__name__} does not record on a Tensor; use the function of tinygrad_rnn where there is one, or "
-            ".numpy() for its values"
-        )
+        if func in (np.shape, np.ndim, np.size):
+            return func(args[0].value, *args[1:], **kwargs)
+        ours = NUMPY_FUNCTIONS.get(func)
+        if ours is None:
+            raise TypeError(
+                f"numpy.{func.__name__} does not record on a Tensor; use the function of tinygrad_rnn where there is one, or "
+                ".numpy() for its values"
+            )
+        taken, theirs = _parameters(ours), _parameters(func)
+        if "operands" not in taken:
+            # positions mean what they do in numpy, where dtype= and out= are in between
+            kwargs, args = dict(zip(theirs, args, strict=False)) | kwargs, args[len(theirs) :]
+        unknown = ", ".join(name for name in kwargs if name not in taken)
+        if unknown:
+            raise TypeError(
+                f"numpy.{func.__name__} does not record on a Tensor with {unknown}; tinygrad_rnn.{ours.__name__} takes "
+                f"{', '.join(taken)}"
+            )
+        return ours(*args, **kwargs)
 
+
+# numpy's functions and ours of the same names and arguments, which `functions.py` enters
+NUMPY_FUNCTIONS: dict[Callable, Callable] = {}
 
 _UFUNCS = {
     np.add: ops.add,
@@ -309,12 +431,43 @@ _UFUNCS = {
 }
 
 
+def _entries_of(index: Any) -> tuple:
+    entries = index if isinstance(index, tuple) else (index,)
+    if any(isinstance(e, Tensor) for e in entries):
+        raise TypeError("index: a tensor is not an index; use an integer array")
+    return entries
+
+
+def _is_basic(entries: tuple) -> bool:
+    """Whether an index gives a view: integers, slices, None and Ellipsis do."""
+    return all(
+        e is None or e is Ellipsis or isinstance(e, (slice, numbers.Integral)) and not isinstance(e, (bool, np.bool_))
+        for e in entries
+    )
+
+
 def _binary(op: ops.Op, x: Tensor, other: Any, swapped: bool = False) -> Tensor:
     if type(other) is not Tensor and not isinstance(other, Tensor):
         if not isinstance(other, (numbers.Real, np.ndarray, np.generic)):
             return NotImplemented
         other = lift(other, x)
     return record(Tensor, op, (other, x) if swapped else (x, other))
+
+
+@cache
+def _parameters(f: Callable) -> list[str]:
+    """Names of the positional parameters of a function; none where it is written in C and does not say."""
+    try:
+        return [name for name, p in signature(f).parameters.items() if p.kind is not p.KEYWORD_ONLY]
+    except ValueError:
+        return []
+
+
+def _cumulative(op: ops.Op, x: Tensor, axis: int | None) -> Tensor:
+    """numpy's rule: None stands for the flattened array, and a number is an array of one."""
+    if axis is None or not x.ndim:
+        x, axis = x.reshape(-1), 0 if axis is None else axis
+    return record(Tensor, op, (x,), {"axis": axis})
 
 
 def _compared(compare: Callable, x: Tensor, other: Any) -> Any:

@@ -11,16 +11,16 @@ import numpy as np
 
 from ..backends import native
 from ..graph import owner
-from ..nn.module import Module, Parameter
+from ..nn.module import MODES, Module, Parameter
 from ..tape import CaptureError, Node, Tape, use_backend
 from ..tensor import Tensor
 from .capture import Capture, Memory
-from .checkpoint import recompute_segments
 from .comparison import check_results, compare_gradient, compare_nodes, compare_outside, compare_results, same_values
 from .instruction import Buffer, Instruction
 from .live import LiveGraph, Skeleton
 from .passes import ACROSS_STEPS, PASSES
 from .program import Program, Slot
+from .recompute import recompute_segments
 
 _INTEGERS = "integers"  # of any dtype: a program holds them as int64
 _INTEGER_NUMBERS = frozenset(np.dtype(code).num for code in np.typecodes["AllInteger"])
@@ -160,11 +160,13 @@ class CapturedCall:
         had = {id(leaf): leaf.grad is not None for leaf in known}
         self._names = _Names(fn, arguments, keywords)
         capture, tape = Capture(self.inputs), Tape()
+        self._mode_changes, self._in_mode = MODES.changes, True
         with tape, use_backend(capture):
             output = fn(*arguments, **keywords)
         if tape.root is None and tape.nodes:
             tape.root = tape.nodes[-1]
         check_results(output)
+        self._modes = [(module, mode) for module, mode in capture.modes.values() if mode is not None]
         memory = capture.memory()
         self._recorded: _Recorded | None = _Recorded(capture, tape, output, memory, capture.instructions(memory))
         self.results: Any = _detached(output)
@@ -201,7 +203,13 @@ class CapturedCall:
         return list({x.index: x for node in nodes for x in node.inputs if x.op is None}.values())
 
     def fits(self) -> bool:
-        """Whether the parameters are where they were, and their gradients as the program supposes."""
+        """Whether the modules are in the mode they were in, the parameters where they were, and their gradients as the program
+        supposes."""
+        if self._mode_changes != MODES.changes:
+            self._mode_changes = MODES.changes
+            self._in_mode = all(module._training is mode for module, mode in self._modes)
+        if not self._in_mode:
+            return False
         for leaf, value, before, _ in self.leaves:
             if leaf.value is not value:
                 return False
@@ -254,8 +262,9 @@ class CapturedCall:
         compare_nodes(recorded.tape.nodes, tape.nodes)
         read_pairs, written_pairs = (list(zip(*pair, strict=True)) for pair in ((read, read_before), (changed, after)))
         compare_outside(read_pairs, written_pairs, self._name_of)
+        of_arguments = {id(leaf) for leaf in self.bound}  # == of tensors compares their entries
         for leaf, _, _, grad in self.leaves:
-            if isinstance(grad, np.ndarray) and not any(leaf is t for t in self.bound):  # == compares values
+            if isinstance(grad, np.ndarray) and id(leaf) not in of_arguments:
                 compare_gradient(grad, leaf.grad, self._names.parameters.get(leaf.index, leaf.name))
         compare_results(recorded.output, output)
         self.compared = True

@@ -20,12 +20,14 @@ class Capture:
     calls      (kernel name, dtype, addresses, sizes, constants) in order, addresses being valid as long as the capture is
     forgotten  leaves whose gradient was dropped meanwhile, with the gradient and the number of calls then, the first time
     updated    leaves that an optimizer or a clipping looked at
-    changed    copies of arrays from outside, by their id, as they were before an update wrote to them"""
+    changed    copies of arrays from outside, by their id, as they were before an update wrote to them
+    modes      by the id of an object whose mode was looked up, the object and the mode; None where it was set before that"""
 
     def __init__(self, inputs: Iterable[np.ndarray] = ()) -> None:
         self.calls: list[tuple] = []
         self.updated: dict[Node, None] = {}
         self.forgotten: dict[Node, tuple[np.ndarray | None, int]] = {}
+        self.modes: dict[int, tuple[Any, bool | None]] = {}
         self._owners: dict[int, np.ndarray] = {}
         self._made: set[int] = set()
         self.changed: dict[int, np.ndarray] = {}
@@ -86,6 +88,10 @@ class Capture:
     def forget(self, leaf: Node) -> None:
         """Note that a leaf is about to lose its gradient."""
         self.forgotten.setdefault(leaf, (leaf.grad, len(self.calls)))
+
+    def look_up(self, owner: Any, mode: bool | None) -> None:
+        """Note the mode that an object is in, or, with None, that the function itself sets it."""
+        self.modes.setdefault(id(owner), (owner, mode))
 
     def made(self, array: np.ndarray) -> bool:
         """Whether the memory of an array was allocated for one of the calls."""

@@ -40,8 +40,9 @@ def compile(
     The first call with arguments of new shapes runs `fn` and writes down the kernels that it calls; the second runs it again
     and checks that repeating those kernels gives the same values; every later one repeats them, but for those in which an array
     among the arguments differs for the first time, which are checked too. What Python does besides, printing or counting,
-    happens in these calls alone, and attributes of modules and other objects (flags, parameters) are looked up then. A value
-    that Python branches on must not come from a tensor, not through `.value` or `.numpy()` either, which nothing can detect.
+    happens in these calls alone, and attributes of modules and other objects (flags, parameters) are looked up then, but for
+    the mode of modules, train() or eval(): each has a program of its own. A value that Python branches on must not come from a
+    tensor, not through `.value` or `.numpy()` either, which nothing can detect.
 
     fn        takes arrays and tensors (which may differ from call to call in their values), numbers and strings (a program for
               each value), modules, optimizers and other objects, and lists, tuples and dictionaries of these; returns tensors,

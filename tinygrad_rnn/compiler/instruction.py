@@ -239,6 +239,28 @@ def _rows_with_lengths(*modes: str) -> Callable[..., list[_Spec]]:
     return lambda n, panel: [*_rows(*modes)(n, panel), ("r", n[:1], None, 8)]
 
 
+def _conv(*operands: str) -> Callable[..., list[_Spec]]:
+    """Pointers to the named arrays of a convolution, the first written."""
+
+    def specs(n: tuple[int, ...], panel: int) -> list[_Spec]:
+        shapes = {
+            "x": n[:4],
+            "w": (n[4], n[1] // n[15], *n[5:7]),
+            "bias": n[4:5],
+            "y": (n[0], n[4], *n[7:9]),
+        }
+        return [("r" if i else "w", shapes[name], None) for i, name in enumerate(operands)]
+
+    return specs
+
+
+def _pool(*operands: str) -> Callable[..., list[_Spec]]:
+    """Pointers to the named arrays of a pooling, the first written."""
+    return lambda n, panel: [
+        ("r" if i else "w", n[:3] if name == "x" else (n[0], *n[3:5]), None) for i, name in enumerate(operands)
+    ]
+
+
 def _reduction(n: tuple[int, ...], panel: int) -> list[_Spec]:
     return [("w", (n[0], n[2]), None), ("r", n, None)]
 
@@ -260,7 +282,13 @@ _BINARY = (
 
 _SPECS: dict[str, Callable[..., list[_Spec]]] = {
     **dict.fromkeys(_UNARY, _flat("w", "r")),
-    **dict.fromkeys(("tanh", "sigmoid"), _flat("w", "w", "r")),
+    **dict.fromkeys(
+        (
+            *("tanh", "sigmoid", "erf", "gelu", "gelu_tanh", "silu", "softplus", "elu", "leaky_relu", "hardtanh"),
+            *("absolute", "huber"),
+        ),
+        _flat("w", "w", "r"),
+    ),
     **dict.fromkeys(("relu_vjp", "clip_vjp"), _flat("w", "r", "r")),
     "fill": _flat("w"),
     **dict.fromkeys(_BINARY, _strided("w", "r", "r")),
@@ -281,10 +309,51 @@ _SPECS: dict[str, Callable[..., list[_Spec]]] = {
     "lerp_vjp": _rows(*"wwwrrrr"),
     "select_steps": _rows_with_lengths(*"wrr"),
     "mask_steps": _rows_with_lengths(*"wr"),
-    **dict.fromkeys(("sum", "max", "logsumexp"), _reduction),
-    **dict.fromkeys(("softmax", "log_softmax"), _along_axis),
-    "nll": lambda n, panel: [("w", n[:1], None), ("r", n, None), ("r", n[:1], None, 8)],
-    "cross_entropy_vjp": lambda n, panel: [("w", n, None), ("r", n[:1], None), ("r", n, None), ("r", n[:1], None, 8)],
+    "conv2d": _conv("y", "x", "w", "bias"),
+    "conv2d_dx": _conv("x", "y", "w"),
+    "conv2d_dw": _conv("w", "y", "x"),
+    **dict.fromkeys(("max_pool2d", "avg_pool2d"), _pool("y", "x")),
+    "max_pool2d_vjp": _pool("x", "y", "x"),
+    "avg_pool2d_vjp": _pool("x", "y"),
+    **dict.fromkeys(("sum", "max", "min", "prod", "logsumexp"), _reduction),
+    **dict.fromkeys(("softmax", "log_softmax", "cumsum", "cumprod"), _along_axis),
+    "cumprod_vjp": lambda n, panel: [("w", n, None), *[("r", n, None)] * 3],
+    "nll": lambda n, panel: [("w", n[:1], None), ("r", n[:2], None), ("r", n[:1], None, 8)],
+    "nll_vjp": lambda n, panel: [("w", n[:2], None), ("r", n[:1], None), ("r", n[:1], None, 8)],
+    "cross_entropy_vjp": lambda n, panel: [
+        ("w", n[:2], None),
+        ("r", n[:1], None),
+        ("r", n[:2], None),
+        ("r", n[:1], None, 8),
+    ],
+    "count_targets": lambda n, panel: [("w", (), None), ("r", n[:1], None, 8)],
+    "bce_with_logits": _flat("w", "w", "r", "r"),
+    "layer_norm": lambda n, panel: [
+        ("w", n, None),
+        *[("w", n[:1], None)] * 2,
+        ("r", n, None),
+        *[("r", n[1:], None)] * 2,
+    ],
+    "layer_norm_vjp": lambda n, panel: [
+        ("w", n, None),
+        *[("w", n[1:], None)] * 2,
+        *[("r", n, None)] * 2,
+        *[("r", n[:1], None)] * 2,
+        ("r", n[1:], None),
+    ],
+    "moments": lambda n, panel: [*[("w", n[1:], None)] * 2, ("r", n, None)],
+    "batch_norm": lambda n, panel: [("w", n, None), ("r", n, None), *[("r", n[1:], None)] * 4],
+    "batch_norm_vjp": lambda n, panel: [
+        ("w", n[:2], None),
+        *[("w", n[1:2], None)] * 2,
+        *[("r", n[:2], None)] * 2,
+        *[("r", n[1:2], None)] * 3,
+    ],
+    "track_moments": lambda n, panel: [
+        *[("rw", n[:1], None)] * 2,
+        ("rw", (), None, 8),
+        *[("r", n[:1], None)] * 2,
+    ],
     "take": lambda n, panel: [("w", (n[0], n[2]), None), ("r", n[1:], None), ("r", n[:1], None, 8)],
     "take_add": lambda n, panel: [("rw", n[1:], None), ("r", (n[0], n[2]), None), ("r", n[:1], None, 8)],
     "add_norm": lambda n, panel: [("rw", (), None, 8), ("r", n, None)],

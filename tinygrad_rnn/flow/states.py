@@ -34,8 +34,8 @@ class States:
 def find_states(graph: Graph, axis: Axis | None = None) -> States:
     """The states along `axis`; unless given, time where there are at least two steps, else depth.
 
-    Raises ValueError where the graph has no two steps, or where an edge jumps over one (then a single step's states do not
-    determine the next)."""
+    Raises ValueError where the graph has no two steps, where an edge jumps over one (then a single step's states do not
+    determine the next), or where edges go back in time too."""
     if axis is None:
         axis = "t" if graph.steps > 1 else "layer"
     coordinate = [getattr(a, axis) for a in graph.addresses]
@@ -46,6 +46,11 @@ def find_states(graph: Graph, axis: Axis | None = None) -> States:
             u, v = coordinate[j], coordinate[i]
             if u is None or v is None or u == v or graph.values[j].dtype.kind != "f":
                 continue
+            if v == u - 1 and axis == "t":
+                raise ValueError(
+                    f"{NodeView(graph, j).label} is used by {NodeView(graph, i).label}: this net also runs backwards in time "
+                    "(bidirectional), so there is no one direction to follow; trace a net of one direction"
+                )
             if v != u + 1:
                 raise ValueError(
                     f"{NodeView(graph, j).label} is used by {NodeView(graph, i).label}: an edge that does not go "

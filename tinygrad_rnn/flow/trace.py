@@ -63,9 +63,10 @@ def trace(model: Callable[..., Any], *inputs: Any, loss: Callable[..., Tensor] |
     loss     loss(output), or loss(output, target) when a target is given, returning a scalar. Where the model returns a
              tuple, as RNN does, it gets the first entry. May be left out where the output itself is a scalar
 
-    The graph is a snapshot: later training does not change it, and neither the model nor its `.grad` are touched. Leaves that
-    want a gradient are parameters, named as the model names them or by their own `name`. Raises ShapeError where the loss is
-    not a scalar, RuntimeError where it depends on nothing differentiable."""
+    The graph is a snapshot: later training does not change it, and neither the model nor its `.grad` are touched, apart from
+    buffers that its forward pass updates (BatchNorm1d in training mode) and generators. Leaves that want a gradient are
+    parameters, named as the model names them or by their own `name`. Raises ShapeError where the loss is not a scalar,
+    RuntimeError where it depends on nothing differentiable."""
     names = {p.index: name for name, p in model.named_parameters()} if hasattr(model, "named_parameters") else {}
     leaves: list[Any] = []
     for i, x in enumerate(inputs):

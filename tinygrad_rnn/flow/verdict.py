@@ -141,21 +141,20 @@ def _numbers(graph: Graph, states: States, split: Gain) -> dict[str, Any]:
     }
 
 
-# where an op finds what share of a state a gate keeps: the position among its inputs
-_KEEPING = {"lstm_state": 1, "lerp": 2}
+# where an op finds what share of a state a gate keeps, the position among its inputs, and whose gate that is
+_KEEPING = {"lstm_state": (1, "LSTM"), "lerp": (2, "GRU")}
 
 
-def _kept(graph: Graph, on_path: list[int]) -> dict[str, float] | None:
-    """Of the gates that keep a state (forget gates of an LSTM, update gates of a GRU): their mean, and the half-life in steps
-    along the path of the state alone, ln 2 / -mean(ln gate). None where there are none."""
-    at = {i: _KEEPING.get(op.name) for i in on_path if (op := graph.ops[i]) is not None}
-    gates = [graph.values[graph.inputs_of[i][slot]].astype(np.float64).ravel() for i, slot in at.items() if slot is not None]
-    if not gates:
+def _kept(graph: Graph, on_path: list[int]) -> dict[str, Any] | None:
+    """Of the gates that keep a state (forget gates of an LSTM, update gates of a GRU): their mean, the half-life in steps
+    along the path of the state alone, ln 2 / -mean(ln gate), and whose they are. None where there are none."""
+    keeping = [(i, *_KEEPING[op.name]) for i in on_path if (op := graph.ops[i]) is not None and op.name in _KEEPING]
+    if not keeping:
         return None
-    every = np.concatenate(gates)
+    every = np.concatenate([graph.values[graph.inputs_of[i][slot]].astype(np.float64).ravel() for i, slot, _ in keeping])
     with np.errstate(divide="ignore"):
         mean_log = float(np.log(every).mean())
-    return {"mean": float(every.mean()), "half_life": log(2) / -mean_log if mean_log else float("inf")}
+    return {"mean": float(every.mean()), "half_life": log(2) / -mean_log if mean_log else float("inf"), "cell": keeping[0][2]}
 
 
 def _slope(graph: Graph, i: int) -> np.ndarray:
@@ -257,10 +256,10 @@ def _advice(kind: Kind, n: dict[str, Any]) -> str:
             "biases and a lower learning rate keep them from dying"
         )
     if n["kept"] and n["kept"]["half_life"] < n["steps"]:
-        return (
-            f"gates that keep more: a forget bias (nn.init.forget_bias, or nn.init.chrono({n['steps']}) for lags of up to "
-            f"{n['steps']} steps)"
-        )
+        lags = f"lags of up to {n['steps']} steps"
+        if n["kept"]["cell"] == "GRU":
+            return f"gates that keep more: a positive bias of the update gates, up to log({n['steps']}) for {lags}"
+        return f"gates that keep more: a forget bias (nn.init.forget_bias, or nn.init.chrono({max(n['steps'], 2)}) for {lags})"
     if parts and parts[0][0] == "saturation":
         if n["saturated_share"] > 0.3:
             return (

@@ -35,6 +35,14 @@ def cell_draws(
     return draws
 
 
+def tensor_for(net: Any, what: str, x: Any) -> Tensor:
+    """as_tensor(x), whose errors name the net and what was given to it."""
+    try:
+        return as_tensor(x)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{type(net).__name__}: {what}: {error}") from None
+
+
 def _named(name: str, x: Tensor) -> Tensor:
     x.name = name
     return x
@@ -120,7 +128,7 @@ class _Cell(Module):
         raise NotImplementedError
 
     def _stepped(self, x: Tensor, state: Any) -> State:
-        x = as_tensor(x)
+        x = tensor_for(self, "the input", x)
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ShapeError(
                 f"{type(self).__name__}: expected an input (batch, {self.input_size}) or ({self.input_size},), got {x.shape}"
@@ -128,7 +136,7 @@ class _Cell(Module):
         shape = (*x.shape[:-1], self.hidden_size)
         if state is None:
             state = [Tensor(np.zeros(shape, x.dtype), name=f"{name}0") for name in self.states]
-        state = tuple(as_tensor(s) for s in (state if isinstance(state, (tuple, list)) else (state,)))
+        state = tuple(tensor_for(self, "the state", s) for s in (state if isinstance(state, (tuple, list)) else (state,)))
         if len(state) != len(self.states) or any(s.shape != shape for s in state):
             given = ", ".join(str(s.shape) for s in state)
             raise ShapeError(f"{type(self).__name__}: expected states {', '.join(self.states)} of shape {shape}, got {given}")

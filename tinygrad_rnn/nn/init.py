@@ -246,6 +246,11 @@ INITS: dict[str, Draw | None] = {
     "orthogonal": orthogonal,
     "identity": identity,
     "zeros": zeros,
+    "lecun_normal": lecun_normal,
+    "xavier_uniform": xavier_uniform,
+    "xavier_normal": xavier_normal,
+    "kaiming_uniform": kaiming_uniform,
+    "kaiming_normal": kaiming_normal,
 }
 
 

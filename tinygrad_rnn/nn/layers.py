@@ -1,4 +1,4 @@
-"""Layers without time: Linear, Embedding, and the deep MLP that a recurrent net is compared with."""
+"""Layers without time: Linear, Embedding, Dropout, and the deep MLP that a recurrent net is compared with."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import functions as F
+from ..generator import Generator
 from ..tape import scope
 from ..tensor import Tensor, as_tensor
 from .init import Init, checked_dtype, generator, resolve, uniform_bound
@@ -20,6 +21,13 @@ NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "sigmoid": F.sigmoid,
     "identity": lambda x: x,
+    "erf": F.erf,
+    "leaky_relu": F.leaky_relu,
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "softplus": F.softplus,
+    "hardtanh": F.hardtanh,
 }
 
 
@@ -76,19 +84,42 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """Integers (...) in 0..num_embeddings - 1 -> rows of weight(num_embeddings, embedding_dim); weight starts N(0, 1)."""
+    """Integers (...) in 0..num_embeddings - 1 -> rows of weight(num_embeddings, embedding_dim); weight starts N(0, 1),
+    PyTorch's default, or as `init` draws it."""
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, *, dtype: Any = np.float32, seed: Seed = None) -> None:
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, *, init: Init = "default", dtype: Any = np.float32, seed: Seed = None
+    ) -> None:
         positive(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        self.weight = Parameter(
-            generator(seed).standard_normal((num_embeddings, embedding_dim)), checked_dtype(dtype), "weight"
-        )
+        draw = resolve(init, lambda rng, shape: rng.standard_normal(shape))
+        self.weight = Parameter(draw(generator(seed), (num_embeddings, embedding_dim)), checked_dtype(dtype), "weight")
 
     def forward(self, index: Any) -> Tensor:
         return F.embedding(self.weight, index)
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
+
+
+class Dropout(Module):
+    """In training mode x with every entry set to 0 with probability p and multiplied by 1 / (1 - p) otherwise, else x itself.
+
+    The random numbers come from `generator`, a tr.Generator that several layers may share, or from one of its own that `seed`
+    makes reproducible. Raises ValueError for p outside 0..1, TypeError for both of them or another generator."""
+
+    def __init__(self, p: float = 0.5, *, generator: Generator | None = None, seed: int | None = None) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"Dropout: expected a probability p in 0..1, got {p}")
+        if generator is not None and (seed is not None or not isinstance(generator, Generator)):
+            raise TypeError(f"Dropout: expected a tr.Generator or a seed, got {type(generator).__name__} and seed {seed}")
+        self.p = p
+        self.generator = Generator(seed) if generator is None else generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.p, generator=self.generator) if self.training else as_tensor(x)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
 
 
 class MLP(Module):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ..tape import forget_gradients
+from ..tape import forget_gradients, note_mode
 from ..tensor import Tensor
+
+M = TypeVar("M", bound="Module")
 
 
 class Parameter(Tensor):
@@ -22,15 +24,65 @@ class Parameter(Tensor):
         self.value = np.array(self.value, order="C")
 
 
+class Buffer:
+    """An array that belongs to a module and is saved with it, but not trained: a running mean, for instance.
+
+    `value` is a contiguous copy of the data in its own dtype. It stays the array it is and is written in place, by kernels if a
+    replay has to do the same."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, data: Any) -> None:
+        self.value = np.array(data, order="C")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.value.dtype
+
+    def __repr__(self) -> str:
+        return f"<buffer {self.dtype} {self.shape}>"
+
+
+class _Modes:
+    """How often any module was put into another mode: who remembers the number knows whether to look again."""
+
+    __slots__ = ("changes",)
+
+    def __init__(self) -> None:
+        self.changes = 0
+
+
+MODES = _Modes()
+
+
 class Module:
-    """Base of layers and models. Assign parameters, modules, or lists, tuples and dictionaries of them as attributes; write
-    `forward`. `_not_children` names attributes that hold modules which are not parts of this one.
+    """Base of layers and models. Assign parameters, buffers, modules, or lists, tuples and dictionaries of them as attributes;
+    write `forward`. `_not_children` names attributes that hold modules which are not parts of this one. `training`, which
+    `train()` and `eval()` set, is for layers that do something else in training (Dropout, BatchNorm1d).
 
     A parameter that several places share (tied weights) is one parameter: `parameters()` and `named_parameters()` give it
     once, under the first of its names; `state_dict()` has it under every name, as PyTorch's does."""
 
     _not_children: tuple[str, ...] = ()
-    training = True
+    _training = True
+
+    @property
+    def training(self) -> bool:
+        """Whether this module is in training mode, as at first, or in evaluation mode. May be set; train() and eval() set it
+        for all parts as well."""
+        note_mode(self, self._training)
+        return self._training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        note_mode(self, None)
+        if bool(mode) != self._training:
+            self._training = bool(mode)
+            MODES.changes += 1
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{type(self).__name__} defines no forward")
@@ -39,11 +91,11 @@ class Module:
         return self.forward(*args, **kwargs)
 
     def _children(self) -> Iterator[tuple[str, Any]]:
-        """Parameters and modules held directly, named; lists contribute "name.0", dictionaries "name.key"."""
+        """Parameters, buffers and modules held directly, named; lists contribute "name.0", dictionaries "name.key"."""
         stack = [(name, value) for name, value in reversed(vars(self).items()) if name not in self._not_children]
         while stack:
             name, value = stack.pop()
-            if isinstance(value, (Parameter, Module)):
+            if isinstance(value, (Parameter, Buffer, Module)):
                 yield name, value
             elif isinstance(value, (list, tuple)):
                 stack += [(f"{name}.{i}", v) for i, v in reversed(list(enumerate(value)))]
@@ -61,39 +113,55 @@ class Module:
             parts = [(dot + name, v, above) for name, v in module._children() if isinstance(v, Module) and id(v) not in above]
             stack += reversed(parts)
 
-    def _all_named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+    def _all_named(self, kind: Any) -> Iterator[tuple[str, Any]]:
+        """(dotted name, what it names) for everything of that kind, under each of its names."""
         for prefix, module in self.named_modules():
             for name, value in module._children():
-                if isinstance(value, Parameter):
+                if isinstance(value, kind):
                     yield f"{prefix}.{name}" if prefix else name, value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(dotted name, parameter), each parameter once."""
-        seen: set[int] = set()
-        for name, p in self._all_named_parameters():
-            if id(p) not in seen:
-                seen.add(id(p))
-                yield name, p
+        return _once(self._all_named(Parameter))
 
     def parameters(self) -> list[Parameter]:
         """Every parameter, once."""
         return [p for _, p in self.named_parameters()]
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """(dotted name, buffer), each buffer once."""
+        return _once(self._all_named(Buffer))
+
+    def buffers(self) -> list[Buffer]:
+        """Every buffer, once."""
+        return [b for _, b in self.named_buffers()]
+
+    def train(self: M, mode: bool = True) -> M:
+        """Put this module and all its parts into training or evaluation mode, and return it. A compiled function has a program
+        for each mode that it was called in."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self: M) -> M:
+        """The same as train(False)."""
+        return self.train(False)
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         forget_gradients(self.parameters())
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters by dotted name."""
-        return {name: p.value.copy() for name, p in self._all_named_parameters()}
+        """Copies of all parameters and buffers by dotted name."""
+        return {name: x.value.copy() for name, x in self._all_named((Parameter, Buffer))}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Write arrays (numpy's or anything np.asarray takes) into the parameters of the same names.
+        """Write arrays (numpy's or anything np.asarray takes) into the parameters and buffers of the same names.
 
         strict   raise KeyError unless both sides have exactly the same names; otherwise load those that agree
 
         Raises ValueError on a wrong shape and TypeError on a wrong dtype; nothing is written unless everything fits."""
-        own = dict(self._all_named_parameters())
+        own = dict(self._all_named((Parameter, Buffer)))
         missing, unexpected = [n for n in own if n not in state], [n for n in state if n not in own]
         if strict and (missing or unexpected):
             raise KeyError(f"load_state_dict: missing {missing}, unexpected {unexpected}; this model has {list(own)}")
@@ -113,10 +181,19 @@ class Module:
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__}({self.extra_repr()})"]
         for name, value in self._children():
-            body = f"{tuple(value.shape)}" if isinstance(value, Parameter) else repr(value).replace("\n", "\n  ")
+            body = repr(value).replace("\n", "\n  ") if isinstance(value, Module) else f"{tuple(value.shape)}"
             lines.append(f"  {name}: {body}")
         return "\n".join(lines)
 
     def extra_repr(self) -> str:
         """What `repr` shows in the parentheses."""
         return ""
+
+
+def _once(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """The pairs whose second entry has not come before."""
+    seen: set[int] = set()
+    for name, x in named:
+        if id(x) not in seen:
+            seen.add(id(x))
+            yield name, x

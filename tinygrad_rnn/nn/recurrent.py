@@ -10,8 +10,8 @@ import numpy as np
 from .. import functions as F
 from ..generator import Generator
 from ..tape import scope
-from ..tensor import ShapeError, Tensor, as_tensor
-from .cells import CELL_PARAMETERS, Parameters, State, Step, cell_draws, gru_step, leaky_step, lstm_step, rnn_step
+from ..tensor import ShapeError, Tensor
+from .cells import CELL_PARAMETERS, Parameters, State, Step, cell_draws, gru_step, leaky_step, lstm_step, rnn_step, tensor_for
 from .init import Init, checked_dtype, generator
 from .layers import Seed, nonlinearity_of, positive
 from .module import Module, Parameter
@@ -26,8 +26,8 @@ class _Recurrent(Module):
     state     (D num_layers, B, hidden_size), or (D num_layers, hidden_size) without a batch, D being 2 where bidirectional and
               else 1; zero when None
     lengths   integers (B,) in 1..T where sequences of a batch end at different steps: what comes after an end is not looked
-              at, the output there is 0, and the last state is that of the last step a sequence has; as packed sequences in
-              PyTorch
+              at, the output there is 0, and the last state is that of the last step a sequence has (of the first, backwards);
+              as packed sequences in PyTorch
     returns   output (T, B, D hidden_size), the states of the top layer (batch_first swaps T and B), and the last state of
               every layer
 
@@ -189,7 +189,7 @@ class RNN(_Recurrent):
 
     def unroll(self, steps: int) -> UnrolledRNN:
         """This net as the feed-forward net that it is over `steps` steps: one layer a step (num_layers cells in each), an
-        input at every layer, and these very weights in all of them. See UnrolledRNN. Of one direction only."""
+        input at every layer, and these very weights in all of them; without dropout. See UnrolledRNN. Of one direction only."""
         return UnrolledRNN(self, steps)
 
     def extra_repr(self) -> str:
@@ -198,8 +198,7 @@ class RNN(_Recurrent):
 
 class LeakyRNN(RNN):
     __doc__ = f"""A recurrent net of leaky units, h' = (1 - leak) h + leak phi(W_ih x + b_ih + W_hh h + b_hh) (Jaeger et al.
-    2007): a path around
-    the non-linearity, along which (1 - leak) of every signal survives a step.
+    2007): a path around the non-linearity, along which (1 - leak) of every signal survives a step.
 
     leak           in 0..1; 1 is the plain RNN
     nonlinearity   phi: "tanh", "relu", or another of tinygrad_rnn.nn.layers.NONLINEARITIES
@@ -224,11 +223,10 @@ class LeakyRNN(RNN):
 
 
 class LSTM(_Recurrent):
-    __doc__ = f"""A long short-term memory over a sequence, as torch.nn.LSTM; `lstm_step` has the formula. Gates are in the
-    order i, f, g, o:
-    `graph[layer, t, "f"]` is the forget gate, "c" the state of the cells, "h" the output.
+    __doc__ = f"""A long short-term memory over a sequence, as torch.nn.LSTM; `nn.cells.lstm_step` has the formula. Gates are in
+    the order i, f, g, o: `graph[layer, t, "f"]` is the forget gate, "c" the state of the cells, "h" the output.
 
-    state     (h_0, c_0)
+    state     (h_0, c_0), each as below
     returns   output, (h_n, c_n)
 
     {_Recurrent.__doc__}"""
@@ -247,9 +245,8 @@ class LSTM(_Recurrent):
 
 
 class GRU(_Recurrent):
-    __doc__ = f"""A gated recurrent unit over a sequence, as torch.nn.GRU; `gru_step` has the formula. Gates are in the order
-    r, z, n:
-    `graph[layer, t, "z"]` is the update gate, "n" the candidate, "h" the state.
+    __doc__ = f"""A gated recurrent unit over a sequence, as torch.nn.GRU; `nn.cells.gru_step` has the formula. Gates are in the
+    order r, z, n: `graph[layer, t, "z"]` is the update gate, "n" the candidate, "h" the state.
 
     returns   output, h_n
 
@@ -304,8 +301,12 @@ class DeepTransitionRNN(Module):
 
     def forward(self, input: Tensor, h_0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x, phi = arrange_input(self, input), nonlinearity_of(self.nonlinearity)
-        given = None if h_0 is None else as_tensor(h_0).reshape(1, *h_0.shape)
-        ((h,),), outputs = initial_states(self, x, given, 1), []
+        h, outputs, expected = h_0, [], (*x.shape[1:-1], self.hidden_size)
+        if h is None:
+            h = Tensor(np.zeros(expected, x.dtype), name="h0")
+        h = tensor_for(self, "the state", h)
+        if h.shape != expected:
+            raise ShapeError(f"DeepTransitionRNN: expected an initial state h_0 of shape {expected}, got {h.shape}")
         first, step = tuple(getattr(self, f"{name}_l0") for name in CELL_PARAMETERS), rnn_step(phi)
         for t in range(len(x)):
             with scope(t=t):
@@ -332,11 +333,14 @@ def truncated(net: Any, input: Any, steps: int, state: Any = None) -> Iterator[t
 
         for output, state in tr.nn.truncated(rnn, x, 20): ...
 
-    net      RNN, LSTM, GRU or another that takes (input, state) and returns (output, state)
+    net      RNN, LSTM, GRU or another that takes (input, state) and returns (output, state); of one direction, since backwards
+             the state comes from what follows. Raises ValueError for one of two
     input    array or tensor, as the net takes it"""
     positive(steps=steps)
-    x = as_tensor(input)
-    axis = 1 if net.batch_first and x.ndim == 3 else 0
+    if getattr(net, "bidirectional", False):
+        raise ValueError(f"truncated: {type(net).__name__} runs backwards, too, where no state can be carried over")
+    x = tensor_for(net, "the input", input)
+    axis = 1 if getattr(net, "batch_first", False) and x.ndim == 3 else 0
     for start in range(0, x.shape[axis], steps):
         piece = (slice(None),) * axis + (slice(start, start + steps),)
         output, state = net(x[piece], state)

@@ -7,21 +7,19 @@ from typing import Any
 import numpy as np
 
 from .. import functions as F
-from ..tensor import ShapeError, Tensor, as_tensor
-from .cells import State
+from ..tensor import ShapeError, Tensor
+from .cells import State, tensor_for
 
 
 def arrange_input(net: Any, input: Any) -> Tensor:
     """The input with time first. Raises ShapeError where it does not fit `net`."""
-    x = as_tensor(input)
+    x = tensor_for(net, "the input", input)
     expected = "(B, T, {0}) or (T, {0})" if net.batch_first else "(T, B, {0}) or (T, {0})"
     if x.ndim not in (2, 3) or x.shape[-1] != net.input_size:
         raise ShapeError(f"{type(net).__name__}: expected an input {expected.format(net.input_size)}, got {x.shape}")
-    if x.ndim == 3 and net.batch_first:
-        x = x.transpose(1, 0, 2)
-    if not len(x):
-        raise ShapeError(f"{type(net).__name__}: expected at least one step, got an input {input.shape}")
-    return x
+    if not x.shape[1 if x.ndim == 3 and net.batch_first else 0]:
+        raise ShapeError(f"{type(net).__name__}: expected at least one step, got an input {x.shape}")
+    return x.transpose(1, 0, 2) if x.ndim == 3 and net.batch_first else x
 
 
 def initial_states(net: Any, x: Tensor, given: Any, layers: int, parts: tuple[str, ...] = ("h",)) -> list[State]:
@@ -30,7 +28,7 @@ def initial_states(net: Any, x: Tensor, given: Any, layers: int, parts: tuple[st
     shape = (*x.shape[1:-1], net.hidden_size)
     if given is None:
         return [tuple(Tensor(np.zeros(shape, x.dtype), name=f"{part}0") for part in parts) for _ in range(layers)]
-    tensors = [as_tensor(s) for s in (given if isinstance(given, (tuple, list)) else (given,))]
+    tensors = [tensor_for(net, "the state", s) for s in (given if isinstance(given, (tuple, list)) else (given,))]
     if len(tensors) != len(parts) or any(s.shape != (layers, *shape) for s in tensors):
         what = " and ".join(f"{part}_0" for part in parts)
         raise ShapeError(

@@ -5,6 +5,7 @@ To add one: write the two rules beside their family, bind an `Op` there, list it
 """
 
 from .cells import addcmul, lerp, lstm_gates, lstm_state, rnn_cell
+from .conv import avg_pool1d, avg_pool2d, conv1d, conv2d, max_pool1d, max_pool2d
 from .elementary import (
     abs,
     arccos,
@@ -34,8 +35,16 @@ from .elementary import (
 )
 from .lengths import mask_steps, select_steps
 from .linear import linear, matmul
-from .loss import cross_entropy, mse_loss
-from .norm import log_softmax, softmax
+from .loss import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+)
+from .norm import batch_norm, layer_norm, log_softmax, softmax
 from .op import Op, ShapeError
 from .pointwise import (
     add,
@@ -43,8 +52,13 @@ from .pointwise import (
     clip,
     div,
     dropout,
+    elu,
+    erf,
     exp,
+    gelu,
+    hardtanh,
     hypot,
+    leaky_relu,
     log,
     logaddexp,
     maximum,
@@ -54,13 +68,15 @@ from .pointwise import (
     pow,
     relu,
     sigmoid,
+    silu,
+    softplus,
     sqrt,
     sub,
     tanh,
     where,
 )
-from .reduce import logsumexp, max, mean, sum
-from .shape import concatenate, embedding, index, reshape, stack, take, transpose
+from .reduce import cumprod, cumsum, logsumexp, max, mean, min, norm, prod, std, sum, var
+from .shape import broadcast_to, concatenate, diagonal, embedding, index, keep, reshape, stack, take, transpose
 
 TABLE: dict[str, Op] = {
     op.name: op
@@ -69,13 +85,15 @@ TABLE: dict[str, Op] = {
         *(abs, square, reciprocal, rsqrt, sign, floor, ceil, exp2, expm1, log1p, log2, log10, logsigmoid, softsign),
         *(sin, cos, tan, arcsin, arccos, arctan, sinh, cosh, arcsinh, arccosh, arctanh),
         *(maximum, minimum, logaddexp, arctan2, hypot, where, clip),
+        *(erf, leaky_relu, elu, gelu, silu, softplus, hardtanh),
         *(matmul, linear),
         *(rnn_cell, lstm_gates, lstm_state, addcmul, lerp),
         *(select_steps, mask_steps),
-        *(sum, mean, max, logsumexp),
-        *(reshape, transpose, index, take, embedding, concatenate, stack),
-        *(softmax, log_softmax),
-        *(cross_entropy, mse_loss),
+        *(conv1d, conv2d, max_pool1d, max_pool2d, avg_pool1d, avg_pool2d),
+        *(sum, mean, max, min, prod, logsumexp, var, std, norm, cumsum, cumprod),
+        *(reshape, transpose, index, broadcast_to, diagonal, keep, take, embedding, concatenate, stack),
+        *(softmax, log_softmax, layer_norm, batch_norm),
+        *(cross_entropy, nll_loss, mse_loss, l1_loss, huber_loss, smooth_l1_loss, binary_cross_entropy_with_logits),
     )
 }
 

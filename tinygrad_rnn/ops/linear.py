@@ -8,16 +8,28 @@ def _swapped(k, x):
 
 
 def _matmul_shape(x, y):
-    if len(x) < 2 or len(y) < 2 or x[-1] != y[-2]:
-        raise ShapeError(f"matmul: shapes {x} and {y} do not multiply; expected (..., m, k) and (..., k, n)")
-    return (*broadcast("matmul (batch axes)", x[:-2], y[:-2]), x[-2], y[-1])
+    if not x or not y or x[-1] != (y[-2] if len(y) > 1 else y[0]):
+        raise ShapeError(f"matmul: shapes {x} and {y} do not multiply; expected (..., m, k) or (k,), and (..., k, n) or (k,)")
+    return (*broadcast("matmul (batch axes)", x[:-2], y[:-2]), *x[-2:-1], *(y[-1:] if len(y) > 1 else ()))
+
+
+def _matrices(k, x, y):
+    """numpy's rule for vectors: a row on the left, a column on the right; the product lacks that axis."""
+    return k.reshape(x, (1, x.size)) if x.ndim == 1 else x, k.reshape(y, (y.size, 1)) if y.ndim == 1 else y
 
 
 def _matmul_forward(k, x, y):
-    return k.matmul(x, y), (x, y)
+    if x.ndim > 1 and y.ndim > 1:
+        return k.matmul(x, y), (x, y)
+    return k.reshape(k.matmul(*_matrices(k, x, y)), _matmul_shape(x.shape, y.shape)), (x, y)
 
 
 def _matmul_vjp(k, g, x, y, needs):
+    if x.ndim < 2 or y.ndim < 2:
+        rows, columns = _matrices(k, x, y)
+        matrix = (*g.shape[: max(x.ndim, y.ndim, 2) - 2], rows.shape[-2], columns.shape[-1])
+        gx, gy = _matmul_vjp(k, k.reshape(g, matrix), rows, columns, needs)
+        return (k.reshape(gx, x.shape) if needs[0] else None, k.reshape(gy, y.shape) if needs[1] else None)
     # out = x y: gx = g y^T, gy = x^T g
     return (
         k.sum_to(k.matmul(g, _swapped(k, y)), x.shape) if needs[0] else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
 Shape = tuple[int, ...]
@@ -33,8 +34,8 @@ class Op:
     scatter     only where a cotangent is mostly zeros: scatter(k, acc, g, *residuals, **params) adds it to `acc` in
                 place, so that T reads of one array cost T pieces and not T whole arrays
     composed    only where an op stands for several others: composed(apply, *inputs, **params) -> output is the same in terms
-                of those, apply(op, *inputs, **params) applying one. It is the op's specification, and a test holds the two
-                together, cotangents included
+                of those, apply(op, *inputs, **params) applying one, a number among the inputs being a constant (). It is the
+                op's specification, and a test holds the two together, cotangents included
     """
 
     name: str
@@ -84,3 +85,20 @@ def normal_axis(name: str, shape: Shape, axis: int) -> int:
     if not -len(shape) <= axis < len(shape):
         raise ShapeError(f"{name}: axis {axis} is out of bounds for shape {shape} with {len(shape)} dimensions")
     return axis % len(shape)
+
+
+# ---- arrays (N, channels, ...) as rows of channels, which kernels take
+
+
+def as_rows(k: Any, x: Any) -> tuple[Any, Shape]:
+    """x(N, channels, ...) or x(channels,) as (rows, channels), and its shape with the channels last."""
+    last = k.transpose(x, (0, *range(2, x.ndim), 1)) if x.ndim > 2 else x
+    channels = last.shape[-1]
+    return k.reshape(last, (prod(last.shape[:-1]), channels)), last.shape
+
+
+def from_rows(k: Any, rows: Any, last_shape: Shape) -> Any:
+    """The inverse of as_rows."""
+    n = len(last_shape)
+    x = k.reshape(rows, last_shape)
+    return k.transpose(x, (0, n - 1, *range(1, n - 1))) if n > 2 else x

@@ -196,7 +196,7 @@ def _relu_vjp(k, g, y, needs):
     return (k.relu_vjp(g, y),)
 
 
-# tanh and sigmoid keep their derivative, computed from x: recomputing it from y loses every digit in saturation
+# the other activations keep their derivative, computed from x: recomputing it from y loses every digit in saturation
 
 
 def _tanh_forward(k, x):
@@ -209,7 +209,22 @@ def _sigmoid_forward(k, x):
     return y, (dy,)
 
 
-def _derivative_vjp(k, g, dy, needs):
+def _from_kernel(name):
+    """The forward rule that a kernel of that name is, which takes the op's params."""
+
+    def forward(k, x, **params):
+        y, dy = getattr(k, name)(x, **params)
+        return y, (dy,)
+
+    return forward
+
+
+def _gelu_forward(k, x, approximate):
+    y, dy = k.gelu_tanh(x) if approximate == "tanh" else k.gelu(x)
+    return y, (dy,)
+
+
+def _derivative_vjp(k, g, dy, needs, **params):
     return (k.mul(g, dy),)
 
 
@@ -219,6 +234,11 @@ log = Op("log", _same, _log_forward, _log_vjp)
 sqrt = Op("sqrt", _same, _sqrt_forward, _sqrt_vjp)
 tanh = Op("tanh", _same, _tanh_forward, _derivative_vjp, kind="activation")
 sigmoid = Op("sigmoid", _same, _sigmoid_forward, _derivative_vjp, kind="activation")
+erf, silu, softplus, elu, leaky_relu, hardtanh = (
+    Op(name, _same, _from_kernel(name), _derivative_vjp, kind="activation")
+    for name in ("erf", "silu", "softplus", "elu", "leaky_relu", "hardtanh")
+)
+gelu = Op("gelu", _same, _gelu_forward, _derivative_vjp, kind="activation")
 relu = Op("relu", _same, _relu_forward, _relu_vjp, kind="activation")
 
 

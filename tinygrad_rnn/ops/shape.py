@@ -4,7 +4,7 @@ from math import prod
 
 import numpy as np
 
-from .op import Op, ShapeError
+from .op import Op, ShapeError, broadcast, normal_axis
 
 # ---- views
 
@@ -60,9 +60,67 @@ def _index_vjp(k, g, x_shape, needs, index):
     return (acc,)
 
 
+def _broadcast_to_shape(x, shape):
+    if broadcast("broadcast_to", x, shape) != shape:
+        raise ShapeError(f"broadcast_to: shape {x} does not broadcast to {shape}")
+    return shape
+
+
+def _broadcast_to_forward(k, x, shape):
+    return k.broadcast_to(x, shape), (x.shape,)
+
+
+def _broadcast_to_vjp(k, g, x_shape, needs, shape):
+    return (k.sum_to(g, x_shape),)
+
+
+def _diagonal_shape(x, offset, axis1, axis2):
+    first, second = normal_axis("diagonal", x, axis1), normal_axis("diagonal", x, axis2)
+    if first == second:
+        raise ShapeError(f"diagonal: axis1 {axis1} and axis2 {axis2} of shape {x} are the same")
+    length = min(x[first], x[second] - offset) if offset >= 0 else min(x[first] + offset, x[second])
+    return (*[s for i, s in enumerate(x) if i not in (first, second)], max(length, 0))
+
+
+def _diagonal_forward(k, x, offset, axis1, axis2):
+    return k.diagonal(x, offset, axis1, axis2), (x.shape,)
+
+
+def _diagonal_scatter(k, acc, g, x_shape, offset, axis1, axis2):
+    k.accumulate(k.diagonal(acc, offset, axis1, axis2), g)
+
+
+def _diagonal_vjp(k, g, x_shape, needs, offset, axis1, axis2):
+    acc = k.zeros(x_shape, g.dtype)
+    _diagonal_scatter(k, acc, g, x_shape, offset, axis1, axis2)
+    return (acc,)
+
+
 reshape = Op("reshape", _reshape_shape, _reshape_forward, _reshape_vjp, kind="view")
 transpose = Op("transpose", _transpose_shape, _transpose_forward, _transpose_vjp, kind="view")
 index = Op("index", _index_shape, _index_forward, _index_vjp, kind="view", scatter=_index_scatter)
+broadcast_to = Op("broadcast_to", _broadcast_to_shape, _broadcast_to_forward, _broadcast_to_vjp, kind="view")
+diagonal = Op("diagonal", _diagonal_shape, _diagonal_forward, _diagonal_vjp, kind="view", scatter=_diagonal_scatter)
+
+
+# ---- a constant mask
+
+
+def _keep_shape(x, mask):
+    if len(x) < mask.ndim or x[len(x) - mask.ndim :] != mask.shape:
+        raise ShapeError(f"keep: mask {mask.shape} does not fit the last axes of shape {x}")
+    return x
+
+
+def _keep_forward(k, x, mask):
+    return k.relu_vjp(x, k.broadcast_to(mask, x.shape)), ()  # x where mask > 0, else 0, whatever x is there
+
+
+def _keep_vjp(k, g, needs, mask):
+    return (k.relu_vjp(g, k.broadcast_to(mask, g.shape)),)
+
+
+keep = Op("keep", _keep_shape, _keep_forward, _keep_vjp)
 
 
 # ---- picks: numpy's integer and boolean indexing, given as positions in the flattened array
