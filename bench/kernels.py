@@ -25,7 +25,12 @@ CONVOLUTIONS = [
     (64, 16, (8, 8), 16, (3, 3), 1),
     (8, 64, (32, 32), 64, (3, 3), 1),
 ]
-ELEMENTS = ["add", "mul", "exp", "log", "sqrt", "relu", "copy", "sum", "max", "min", "prod"]
+ELEMENTS = [
+    *("add", "mul", "maximum", "hypot", "logaddexp", "exp", "log", "sqrt", "relu"),
+    *("expm1", "log1p", "log2", "sin", "cos", "tan", "arcsin", "arctan", "sinh", "arctanh", "logsigmoid"),
+    *("copy", "sum", "max", "min", "prod"),
+]
+TWO_INPUTS = ("add", "mul", "maximum", "hypot", "logaddexp")
 ACTIVATIONS = ["tanh", "sigmoid", "erf", "gelu", "silu", "softplus"]
 AXES = [(64, 100), (32, 5000)]  # rows, classes
 
@@ -85,6 +90,7 @@ def np_log_softmax(x: np.ndarray, axis: int) -> np.ndarray:
 NUMPY: dict[str, Callable] = {
     "mul": np.multiply,
     "relu": lambda x: np.maximum(x, 0),
+    "logsigmoid": lambda x: -np.logaddexp(0, -x),
     "silu": lambda x: x / (1 + np.exp(-x)),
     "softplus": lambda x: np.logaddexp(0, x),
     "layer_norm": lambda x, w, b, eps: (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + eps),
@@ -278,7 +284,8 @@ def _element_calls(rng: np.random.Generator, dtype: str, quick: bool) -> Iterato
     for n in (1000,) if quick else (1000, 1_000_000):
         x, y = (rng.uniform(0.1, 3, n).astype(dtype) for _ in range(2))
         for name in ELEMENTS + ACTIVATIONS:
-            yield f"{name}, {n}", name, (x, y) if name in ("add", "mul") else (x,), {}, {}
+            arrays = (x, y) if name in TWO_INPUTS else (x / 4,) if name in ("arcsin", "arctanh") else (x,)
+            yield f"{name}, {n}", name, arrays, {}, {}
     for rows, classes in AXES[:1] if quick else AXES:
         x = rng.standard_normal((rows, classes)).astype(dtype)
         for name in ("softmax", "log_softmax", "logsumexp", "cumsum", "cumprod"):
@@ -306,7 +313,7 @@ def _elements(dtype: str, torch: Any, budget: float, quick: bool) -> tuple[str, 
         if plain:
             contenders["numpy"] = lambda f=plain, a=arrays, k=keywords: f(*a, **k)
         if torch:
-            of_nets = torch.nn.functional if name in (*ACTIVATIONS[3:], "layer_norm") else torch
+            of_nets = torch.nn.functional if name in (*ACTIVATIONS[3:], "logsigmoid", "layer_norm") else torch
             f, tensors = getattr(of_nets, "clone" if name == "copy" else name), tuple(map(torch.from_numpy, arrays))
             contenders["torch"] = lambda f=f, a=tensors, k=torch_keywords: f(*a, **k)
         t = seconds(contenders, budget)

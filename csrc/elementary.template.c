@@ -15,9 +15,10 @@
  *     float       1.19   2.00  4.80  2.07      1.44       1.33  0.74  0.78
  *     double      1.12   1.51  5.94  2.07      1.47       1.51  0.95  0.78
  *
- * The derivatives of gelu and silu have a zero, near which only the absolute error is small: 2.1 and 1.3 eps everywhere. Subnormal results are off by less than one unit. The coefficients are minimax in the relative error of the whole
- * function: Remez' exchange algorithm in 50 digits, where the leading coefficients are rounded to the type first and
- * the others fitted again. The approximation errors stated below are those with the rounded coefficients. */
+ * The derivatives of gelu and silu have a zero, near which only the absolute error is small: 2.1 and 1.3 eps everywhere. Subnormal
+ * results are off by less than one unit. The coefficients are minimax in the relative error of the whole function: Remez' exchange
+ * algorithm in 50 digits, where the leading coefficients are rounded to the type first and the others fitted again. The
+ * approximation errors stated below are those with the rounded coefficients. */
 
 #if TGR_DOUBLE
 #define MANTISSA_BITS 52
@@ -51,16 +52,10 @@ static inline real FN(from_bits)(bits b)
     return x;
 }
 
-/* exp(r) - 1 of x - low = m ln2 + r with integral m and |r| <= ln2/2, so that exp(x - low) = 2^m exp(r) (Cody & Waite 1980); low
- * is what x lacks of its true value. The lowest bits of *exponent are m + bias, to be shifted into the place of a number's exponent.
- *
- * exp(r) = 1 + r + r^2 s(r) with an error below 2^-28.2 (float), 2^-57.8 (double). */
-INLINE real FN(expm1_reduced)(real x, real low, real bias, bits *exponent)
+/* exp(r) - 1 - r for |r| <= ln2/2, as r^2 s(r); 1 + r + r^2 s(r) has an error below 2^-28.2 (float), 2^-57.8 (double). */
+static inline real FN(exp_curve)(real r)
 {
-    const real shifted = (x - low) * REAL(1.4426950408889634, 1.4426950408889634) + (ROUNDER + bias);
-    const real m = shifted - (ROUNDER + bias);
-    const real high = x - m * LN2_HIGH; /* exact */
-    const real r = high - m * LN2_LOW - low, r2 = r * r;
+    const real r2 = r * r;
 #if TGR_DOUBLE
     real s = 2.5018819390059915e-08 * r + 2.7630774629050355e-07;
     s = s * r2 + (2.7557534608044616e-06 * r + 2.4801491704210793e-05);
@@ -71,18 +66,34 @@ INLINE real FN(expm1_reduced)(real x, real low, real bias, bits *exponent)
     real s = 0.0013838933f * r2 + (0.008369193f * r + 0.041668102f);
     s = s * r2 + (0.16666517f * r + 0.49999994f);
 #endif
-    *exponent = FN(to_bits)(shifted);
-    return high + (r2 * s - m * LN2_LOW - low); /* the parts of r apart: their sum was rounded */
+    return r2 * s;
 }
 
-/* exp(x) over the whole range: inf above, gradual underflow below, NaN stays NaN. The factor 2^m is applied in two
- * halves because 2^m alone may lie outside the type; each half has a bias of its own. */
+/* exp(r) - 1 of x - low = m ln2 + r with integral m and |r| <= ln2/2, so that exp(x - low) = 2^m exp(r) (Cody & Waite 1980); low
+ * is what x lacks of its true value. The lowest bits of *exponent are m + bias, to be shifted into the place of a number's exponent. */
+INLINE real FN(expm1_reduced)(real x, real low, real bias, bits *exponent)
+{
+    const real shifted = (x - low) * REAL(1.4426950408889634, 1.4426950408889634) + (ROUNDER + bias);
+    const real m = shifted - (ROUNDER + bias);
+    const real high = x - m * LN2_HIGH; /* exact */
+    *exponent = FN(to_bits)(shifted);
+    return high + (FN(exp_curve)(high - m * LN2_LOW - low) - m * LN2_LOW - low); /* the parts of r apart: their sum was rounded */
+}
+
+/* 2^m v, where the lowest bits of `exponent` are m + 2 EXPONENT_BIAS: in two halves, because 2^m alone may lie outside the type,
+ * each with a bias of its own */
+static inline real FN(times_power)(real v, bits exponent)
+{
+    const bits half = exponent >> 1;
+    return (v * FN(from_bits)(half << MANTISSA_BITS)) * FN(from_bits)((exponent - half) << MANTISSA_BITS);
+}
+
+/* exp(x) over the whole range: inf above, gradual underflow below, NaN stays NaN. */
 static inline real FN(exp_of)(real x)
 {
     bits exponent;
-    const real v = 1 + FN(expm1_reduced)(x, 0, 2 * EXPONENT_BIAS, &exponent);
-    const bits half = exponent >> 1;
-    real y = (v * FN(from_bits)(half << MANTISSA_BITS)) * FN(from_bits)((exponent - half) << MANTISSA_BITS);
+    real y = 1 + FN(expm1_reduced)(x, 0, 2 * EXPONENT_BIAS, &exponent);
+    y = FN(times_power)(y, exponent);
     y = x < REAL(-104.0, -746.0) ? 0 : y;
     return x > REAL(89.0, 710.0) ? (real)INFINITY : y;
 }
@@ -146,15 +157,27 @@ static inline real FN(sigmoid_of)(real x, real *dy)
     return x < 0 ? h : 1 - h;
 }
 
-/* log(x): -inf at 0, NaN below, log(1) = +0. x = 2^k f with sqrt(1/2) <= f < sqrt(2); with u = f - 1, s = u / (2 + u)
- *
- *     log(1 + u) = 2 atanh(s) = 2s + s^3 P(s^2) = u - (u^2/2 - s (u^2/2 + s^2 P(s^2))),
- *
- * where u is exact and all that follows is small. P leaves an error below 2^-30.2 (float), 2^-59.4 (double) of
- * log(1 + u). */
-INLINE real FN(log_split)(real k, real u) /* k ln2 + log(1 + u) */
+/* x = 2^k (1 + u) with sqrt(1/2) <= 1 + u < sqrt(2), for x > 0; u is exact */
+static inline real FN(log_split)(real x, real *k)
 {
-    const real s = u / (2 + u), z = s * s, z2 = z * z, half = REAL(0.5, 0.5) * u * u;
+    const real root = REAL(0.70710678118654752, 0.70710678118654752), ulp_is_1 = REAL(0x1p23, 0x1p52);
+    const real normal = x < REAL(0x1p-126, 0x1p-1022) ? x * UP : x;
+    const real lift = x < REAL(0x1p-126, 0x1p-1022) ? LIFT : 0;
+    /* counted from the bits of sqrt(1/2), the mantissa bits are those of 1 + u, and above them stands k, biased */
+    const bits b = FN(to_bits)(normal) + (FN(to_bits)(1) - FN(to_bits)(root));
+    const bits mantissa = b & (((bits)1 << MANTISSA_BITS) - 1);
+    *k = FN(from_bits)((b >> MANTISSA_BITS) | FN(to_bits)(ulp_is_1)) - (ulp_is_1 + EXPONENT_BIAS) - lift;
+    return FN(from_bits)(mantissa + FN(to_bits)(root)) - 1;
+}
+
+/* log(1 + u) - u + u^2/2, with s = u / (2 + u), being
+ *
+ *     log(1 + u) = 2 atanh(s) = 2s + s^3 P(s^2) = u - (u^2/2 - s (u^2/2 + s^2 P(s^2))).
+ *
+ * P leaves an error below 2^-30.2 (float), 2^-59.4 (double) of log(1 + u). */
+static inline real FN(log_curve)(real u, real half_u2)
+{
+    const real s = u / (2 + u), z = s * s, z2 = z * z;
 #if TGR_DOUBLE
     real p = 0.1479593501510278 * z2 + (0.15314059541550837 * z + 0.18183563644429657);
     p = p * z2 + (0.22222198593666723 * z + 0.28571428742100746);
@@ -162,30 +185,37 @@ INLINE real FN(log_split)(real k, real u) /* k ln2 + log(1 + u) */
 #else
     const real p = 0.2987096f * z2 + (0.3997758f * z + 0.66666776f);
 #endif
-    return k * LN2_HIGH + (u - (half - (s * (half + z * p) + k * LN2_LOW))); /* the first product is exact */
+    return s * (half_u2 + z * p);
 }
 
-static inline real FN(log_of)(real x)
+/* k ln2 + log(1 + u) - low, where low is small; the first product is exact, and all that follows u is small */
+static inline real FN(log_sum)(real u, real k, real low)
 {
-    const real root = REAL(0.70710678118654752, 0.70710678118654752), ulp_is_1 = REAL(0x1p23, 0x1p52);
-    const real normal = x < REAL(0x1p-126, 0x1p-1022) ? x * UP : x;
-    const real lift = x < REAL(0x1p-126, 0x1p-1022) ? LIFT : 0;
-    /* counted from the bits of sqrt(1/2), the mantissa bits are those of f, and above them stands k, biased */
-    const bits b = FN(to_bits)(normal) + (FN(to_bits)(1) - FN(to_bits)(root));
-    const bits mantissa = b & (((bits)1 << MANTISSA_BITS) - 1);
-    const real k = FN(from_bits)((b >> MANTISSA_BITS) | FN(to_bits)(ulp_is_1)) - (ulp_is_1 + EXPONENT_BIAS) - lift;
-    const real u = FN(from_bits)(mantissa + FN(to_bits)(root)) - 1;
-    real y = FN(log_split)(k, u);
+    const real half = REAL(0.5, 0.5) * u * u;
+    return k * LN2_HIGH + (u - (half - (FN(log_curve)(u, half) + k * LN2_LOW - low)));
+}
+
+/* y = log(x) for positive numbers x, and what it is for others: -inf at 0, NaN below */
+static inline real FN(log_elsewhere)(real x, real y)
+{
     y = x < (real)INFINITY ? y : x; /* inf and NaN */
     y = x == 0 ? -(real)INFINITY : y;
     return x < 0 ? (real)NAN : y;
 }
 
+/* log(x); log(1) = +0 */
+static inline real FN(log_of)(real x)
+{
+    real k;
+    const real u = FN(log_split)(x, &k);
+    return FN(log_elsewhere)(x, FN(log_sum)(u, k, 0));
+}
+
 /* log(1 + e) for 0 <= e <= 1; above sqrt(2) - 1, where k = 1, e - 1 may be rounded in its last bit */
-static inline real FN(log1p_of)(real e)
+static inline real FN(log1p_unit)(real e)
 {
     const int below = e < REAL(0.41421356237309503, 0.41421356237309503);
-    return FN(log_split)(below ? 0 : 1, below ? e : REAL(0.5, 0.5) * (e - 1));
+    return FN(log_sum)(below ? e : REAL(0.5, 0.5) * (e - 1), below ? 0 : 1, 0);
 }
 
 /* y = log(1 + exp(x)) = max(x, 0) + log(1 + e), *dy = sigmoid(x) */
@@ -194,7 +224,7 @@ static inline real FN(softplus_of)(real x, real *dy)
     real e;
     const real h = FN(sigmoid_tail)(x, &e);
     *dy = x < 0 ? h : 1 - h;
-    return (x > 0 ? x : 0) + FN(log1p_of)(e);
+    return (x > 0 ? x : 0) + FN(log1p_unit)(e);
 }
 
 /* y = x where x >= 0, else alpha (exp(x) - 1) = alpha (2^m (exp(r) - 1) + (2^m - 1)), which keeps its digits near 0;
@@ -310,12 +340,4 @@ static inline real FN(gelu_of)(real x, real *dy)
     return x < 0 ? x * tail_lifted * DOWN : x * (1 - tail_lifted * DOWN);
 }
 
-#undef MANTISSA_BITS
-#undef EXPONENT_BIAS
-#undef LIFT
-#undef ROUNDER
-#undef UP
-#undef DOWN
-#undef LN2_HIGH
-#undef LN2_LOW
 #undef FAR

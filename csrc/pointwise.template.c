@@ -40,7 +40,68 @@ UNARY(exp, 32, FN(exp_of)(x))
 UNARY(log, 32, FN(log_of)(x))
 UNARY(sqrt, 16, M(sqrt)(x))
 UNARY(relu, 8, x <= 0 ? 0 : x) /* NaN stays NaN */
+UNARY(abs, 8, M(fabs)(x))
+UNARY(square, 8, x *x)
+UNARY(reciprocal, 16, 1 / x)
+UNARY(rsqrt, 24, 1 / M(sqrt)(x))
+UNARY(sign, 8, x > 0 ? 1 : x < 0 ? -1 : x == 0 ? 0 : x) /* NaN stays NaN */
+UNARY(floor, 8, M(floor)(x))
+UNARY(ceil, 8, M(ceil)(x))
+UNARY(exp2, 32, FN(exp2_of)(x))
+UNARY(expm1, 48, FN(expm1_of)(x))
+UNARY(sinh, 64, FN(sinh_of)(x))
+UNARY(cosh, 64, FN(cosh_of)(x))
+UNARY(log1p, 48, FN(log1p_of)(x))
+UNARY(log2, 48, LOG2_OF(x))
+UNARY(log10, 48, LOG10_OF(x))
+UNARY(logsigmoid, 64, FN(logsigmoid_of)(x))
+UNARY(arcsinh, 64, FN(arcsinh_of)(x))
+UNARY(arccosh, 64, FN(arccosh_of)(x))
+UNARY(arctanh, 64, FN(arctanh_of)(x))
+UNARY(arcsin, 64, FN(arcsin_of)(x))
+UNARY(arccos, 64, FN(arccos_of)(x))
+UNARY(arctan, 64, FN(arctan_of)(x))
+UNARY(softsign, 24, FN(softsign_of)(x))
+/* derivatives */
+UNARY(log1p_dx, 16, 1 / (1 + x))
+UNARY(arcsin_dx, 32, 1 / M(sqrt)((1 - x) * (1 + x)))
+UNARY(arctan_dx, 24, FN(arctan_derivative)(x))
+UNARY(arcsinh_dx, 32, FN(arcsinh_derivative)(x))
+UNARY(arccosh_dx, 32, 1 / (M(sqrt)(x - 1) * M(sqrt)(x + 1)))
+UNARY(arctanh_dx, 16, 1 / ((1 - x) * (1 + x)))
+UNARY(softsign_dx, 24, FN(softsign_derivative)(x))
 #undef UNARY
+
+/* y(n) = f(x(n)), `near` for |x| < FAR and `far`, of the C library, for the others: blocks that have any are gone through again */
+#define PERIODIC(name, near, far) \
+    static void FN(name##_slice)(const void *context, int part, int parts) \
+    { \
+        const FN(elements) *e = context; \
+        real *restrict y = e->p[0]; \
+        const real *restrict x_ = e->p[1]; \
+        const ptrdiff_t to = SLICE_TO(e); \
+        for (ptrdiff_t from = SLICE_FROM(e), end; from < to; from = end) { \
+            bits any = 0; \
+            end = from + 256 < to ? from + 256 : to; \
+            for (ptrdiff_t i = from; i < end; i++) { \
+                const real x = x_[i]; \
+                any |= M(fabs)(x) < (real)FAR ? 0 : 1; \
+                y[i] = (near); \
+            } \
+            if (any) \
+                for (ptrdiff_t i = from; i < end; i++) { \
+                    const real x = x_[i]; \
+                    if (!(M(fabs)(x) < (real)FAR)) y[i] = (far); \
+                } \
+        } \
+    } \
+    SHARED_KERNEL(name, 64)
+
+PERIODIC(sin, x == 0 ? x : FN(sin_of)(x, 0), M(sin)(x)) /* -0 stays -0 */
+PERIODIC(cos, FN(sin_of)(x, 1), M(cos)(x))
+PERIODIC(tan, x == 0 ? x : FN(tan_of)(x), M(tan)(x))
+#undef PERIODIC
+#undef FAR
 
 /* y(n), dy(n) from x(n): the value and its derivative, which share one exponential. These may follow a product, too. */
 #define ACTIVATION(name, cost, activation) \
@@ -123,15 +184,17 @@ TGR_KERNEL(fill)
 }
 
 /* y(dims) = f(a(dims), b(dims)), y contiguous; n = {ndim >= 1, dims[ndim], a_strides[ndim], b_strides[ndim]},
- * a broadcast axis has stride 0 */
-#define BINARY(name, expression) \
+ * a broadcast axis has stride 0; a is of type `left` */
+#define BINARY(name, expression) BINARY_WITH(name, real, expression)
+#define BINARY_WITH(name, left, expression) \
     TGR_KERNEL(name) \
     { \
         const ptrdiff_t nd = n[0], *dims = n + 1, *sa = dims + nd, *sb = sa + nd; \
         const ptrdiff_t inner = dims[nd - 1], ia = sa[nd - 1], ib = sb[nd - 1]; \
         ptrdiff_t at[TGR_MAX_DIMS]; \
         real *restrict y = p[0]; \
-        const real *pa = p[1], *pb = p[2]; \
+        const left *pa = p[1]; \
+        const real *pb = p[2]; \
         (void)c; \
         for (ptrdiff_t i = 0; i < nd; i++) { \
             if (dims[i] == 0) return TGR_OK; \
@@ -140,24 +203,26 @@ TGR_KERNEL(fill)
         for (;;) { \
             if (ia == 1 && ib == 1) \
                 for (ptrdiff_t i = 0; i < inner; i++) { \
-                    const real a = pa[i], b = pb[i]; \
+                    const left a = pa[i]; \
+                    const real b = pb[i]; \
                     y[i] = (expression); \
                 } \
             else if (ia == 1 && ib == 0) { \
                 const real b = *pb; \
                 for (ptrdiff_t i = 0; i < inner; i++) { \
-                    const real a = pa[i]; \
+                    const left a = pa[i]; \
                     y[i] = (expression); \
                 } \
             } else if (ia == 0 && ib == 1) { \
-                const real a = *pa; \
+                const left a = *pa; \
                 for (ptrdiff_t i = 0; i < inner; i++) { \
                     const real b = pb[i]; \
                     y[i] = (expression); \
                 } \
             } else \
                 for (ptrdiff_t i = 0; i < inner; i++) { \
-                    const real a = pa[i * ia], b = pb[i * ib]; \
+                    const left a = pa[i * ia]; \
+                    const real b = pb[i * ib]; \
                     y[i] = (expression); \
                 } \
             y += inner; \
@@ -182,4 +247,47 @@ BINARY(pow, M(pow)(a, b))
 BINARY(pow_dbase, b == 0 ? 0 : b * M(pow)(a, b - 1))                 /* d(a^b)/da; a^0 is constant */
 BINARY(pow_dexponent, a == 0 && b >= 0 ? 0 : M(pow)(a, b) * M(log)(a)) /* d(a^b)/db; its limit 0 at a = 0 */
 BINARY(equal, a == b)
+BINARY(maximum, (a >= b) | (a != a) ? a : b) /* NaN where either is */
+BINARY(minimum, (a <= b) | (a != a) ? a : b)
+BINARY(maximum_da, a < b ? 0 : a == b ? REAL(0.5, 0.5) : 1) /* d max(a, b)/da, and d min(a, b)/db */
+BINARY(logaddexp, FN(logaddexp_of)(a, b))
+BINARY(logaddexp_da, FN(logaddexp_slope)(a, b)) /* d log(exp(a) + exp(b))/da */
+BINARY(arctan2, FN(arctan2_of)(a, b))
+BINARY(hypot, FN(hypot_of)(a, b))
+BINARY(div_or_zero, b == 0 ? 0 : a / b)
+BINARY_WITH(put_where_not, uint8_t, a ? y[i] : b) /* b where the bytes a are 0, y in place elsewhere */
 #undef BINARY
+#undef BINARY_WITH
+
+/* y(n) = x(n) within c[0]..c[1], c[0] below, c[1] above; NaN stays NaN */
+TGR_KERNEL(clip)
+{
+    real *restrict y = p[0];
+    const real *restrict x = p[1];
+    const real low = (real)c[0], high = (real)c[1];
+    for (ptrdiff_t i = 0; i < n[0]; i++) {
+        const real raised = x[i] < low ? low : x[i];
+        y[i] = raised > high ? high : raised;
+    }
+    return TGR_OK;
+}
+
+/* dx(n) = g(n) where c[0] <= x(n) <= c[1], else 0.  Inverts: y = min(max(x, c[0]), c[1]) */
+TGR_KERNEL(clip_vjp)
+{
+    real *restrict dx = p[0];
+    const real *restrict g = p[1], *restrict x = p[2];
+    const real low = (real)c[0], high = (real)c[1];
+    for (ptrdiff_t i = 0; i < n[0]; i++) dx[i] = (x[i] >= low) & (x[i] <= high) ? g[i] : 0;
+    return TGR_OK;
+}
+
+/* bytes y(n) = x(n) != 0 */
+TGR_KERNEL(nonzero)
+{
+    uint8_t *restrict y = p[0];
+    const real *restrict x = p[1];
+    (void)c;
+    for (ptrdiff_t i = 0; i < n[0]; i++) y[i] = x[i] != 0;
+    return TGR_OK;
+}

@@ -1,6 +1,7 @@
 /* Every template, for one type; later ones use what earlier ones define. */
 #include "templating.h"
 #include "elementary.template.c"
+#include "functions.template.c"
 #include "activation.template.c"
 #include "pointwise.template.c"
 #include "strided.template.c"

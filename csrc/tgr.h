@@ -37,6 +37,15 @@ typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
     X(tanh, 3, 1, 0) X(sigmoid, 3, 1, 0) X(erf, 3, 1, 0) X(gelu, 3, 1, 0) X(gelu_tanh, 3, 1, 0) X(silu, 3, 1, 0) \
     X(softplus, 3, 1, 0) X(elu, 3, 1, 1) X(leaky_relu, 3, 1, 1) X(hardtanh, 3, 1, 2) X(absolute, 3, 1, 0) X(huber, 3, 1, 2) \
     X(scale, 2, 1, 1) X(fill, 1, 1, 1) \
+    X(abs, 2, 1, 0) X(square, 2, 1, 0) X(reciprocal, 2, 1, 0) X(rsqrt, 2, 1, 0) X(sign, 2, 1, 0) X(floor, 2, 1, 0) \
+    X(ceil, 2, 1, 0) X(exp2, 2, 1, 0) X(expm1, 2, 1, 0) X(sinh, 2, 1, 0) X(cosh, 2, 1, 0) X(log1p, 2, 1, 0) X(log2, 2, 1, 0) \
+    X(log10, 2, 1, 0) X(logsigmoid, 2, 1, 0) X(arcsinh, 2, 1, 0) X(arccosh, 2, 1, 0) X(arctanh, 2, 1, 0) X(arcsin, 2, 1, 0) \
+    X(arccos, 2, 1, 0) X(arctan, 2, 1, 0) X(softsign, 2, 1, 0) X(sin, 2, 1, 0) X(cos, 2, 1, 0) X(tan, 2, 1, 0) \
+    X(log1p_dx, 2, 1, 0) X(arcsin_dx, 2, 1, 0) X(arctan_dx, 2, 1, 0) X(arcsinh_dx, 2, 1, 0) X(arccosh_dx, 2, 1, 0) \
+    X(arctanh_dx, 2, 1, 0) X(softsign_dx, 2, 1, 0) X(maximum, 3, TGR_PER_AXIS, 0) X(minimum, 3, TGR_PER_AXIS, 0) \
+    X(maximum_da, 3, TGR_PER_AXIS, 0) X(logaddexp, 3, TGR_PER_AXIS, 0) X(logaddexp_da, 3, TGR_PER_AXIS, 0) \
+    X(arctan2, 3, TGR_PER_AXIS, 0) X(hypot, 3, TGR_PER_AXIS, 0) X(div_or_zero, 3, TGR_PER_AXIS, 0) \
+    X(put_where_not, 3, TGR_PER_AXIS, 0) X(nonzero, 2, 1, 0) X(clip, 2, 1, 2) X(clip_vjp, 3, 1, 2) \
     X(add, 3, TGR_PER_AXIS, 0) X(sub, 3, TGR_PER_AXIS, 0) X(mul, 3, TGR_PER_AXIS, 0) X(div, 3, TGR_PER_AXIS, 0) \
     X(pow, 3, TGR_PER_AXIS, 0) X(pow_dbase, 3, TGR_PER_AXIS, 0) X(pow_dexponent, 3, TGR_PER_AXIS, 0) \
     X(equal, 3, TGR_PER_AXIS, 0) X(copy, 2, TGR_PER_AXIS, 0) X(accumulate, 2, TGR_PER_AXIS, 0) \

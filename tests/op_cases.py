@@ -235,6 +235,10 @@ def alike(count, shapes=GATES):
     return tuple((s,) * count for s in shapes)
 
 
+CONDITION = np.array([[True], [False], [True]])[::-1]
+CHOSEN = (((), ()), ((3, 2), (3, 2)), ((4,), (2, 1, 1)), ((2, 3, 5), (1,)), ((1,), (3, 17)), ((0,), (2, 3, 1)), ((3, 0), ()))
+
+
 def each(setting, axes):
     return setting if isinstance(setting, tuple) else (setting,) * axes
 
@@ -508,6 +512,33 @@ CASES = (
     one("hardtanh", lambda x: tr.hardtanh(x * 0.9), lambda x: np.clip(x * 0.9, -1, 1), spread=True),
     one("hardtanh", lambda x: tr.hardtanh(x, -0.5, 3), lambda x: np.clip(x, -0.5, 3), spread=True, label="-0.5..3"),
     *(dropout(p) for p in (0.3, 0.9, 1)),
+    one("abs", abs, np.abs, spread=True),
+    one("square", tr.square, np.square),
+    one("reciprocal", tr.reciprocal, np.reciprocal, low=0.5),
+    one("rsqrt", tr.rsqrt, lambda x: 1 / np.sqrt(x), low=0.2),
+    one("sign", tr.sign, np.sign, spread=True),
+    one("floor", lambda x: tr.floor(x / 0.37), lambda x: np.floor(x / 0.37), spread=True),  # inputs lie 0.37 apart
+    one("ceil", lambda x: tr.ceil(x / 0.37), lambda x: np.ceil(x / 0.37), spread=True),
+    *(one(op, getattr(tr, op), getattr(np, op)) for op in ("exp2", "expm1", "sin", "cos", "arctan", "sinh", "cosh", "arcsinh")),
+    *(one(op, getattr(tr, op), getattr(np, op), low=0.2) for op in ("log1p", "log2", "log10")),
+    *(one(op, getattr(tr, op), getattr(np, op), low=-0.9, high=0.9) for op in ("arcsin", "arccos", "arctanh", "tan")),
+    one("arccosh", tr.arccosh, np.arccosh, low=1.1),
+    one("logsigmoid", tr.logsigmoid, lambda x: -np.logaddexp(0, -x), low=-6, high=6),
+    one("softsign", tr.softsign, lambda x: x / (1 + np.abs(x)), spread=True),
+    *(two(op, getattr(tr, op), getattr(np, op), spread=True) for op in ("maximum", "minimum", "hypot", "arctan2")),
+    two("logaddexp", tr.logaddexp, np.logaddexp),
+    *(
+        one("clip", lambda x, a=a, b=b: tr.clip(x, a, b), lambda x, a=a, b=b: np.clip(x, a, b), spread=True, label=f"{a}, {b}")
+        for a, b in ((-0.5, 0.7), (None, 0.7), (-0.5, None), (None, None))
+    ),
+    two("where", lambda x, y: tr.where(CONDITION, x, y), lambda x, y: np.where(CONDITION, x, y), shapes=CHOSEN),
+    two(
+        "where",
+        lambda x, y: tr.where(tr.relu(x.detach()), x, y),
+        lambda x, y: np.where(x > 0, x, y),
+        spread=True,
+        label="tensor",
+    ),
     Case("matmul", tr.matmul, np.matmul, MATMUL),
     Case("linear", tr.linear, lambda x, w, b: x @ w.T + b, LINEAR),
     Case("linear", tr.linear, lambda x, w: x @ w.T, tuple(s[:2] for s in LINEAR), label="no bias"),

@@ -668,6 +668,22 @@ def test_kernels_touch_what_instructions_say():
     assert seen == set(_SPECS), set(_SPECS) - seen
 
 
+@pytest.mark.parametrize("passes", [EXACT, ALL], ids=["exact", "all"])
+def test_a_condition_may_be_an_argument(passes):
+    rng = np.random.default_rng(0)
+    x, y = (tr.Tensor(rng.standard_normal(s), requires_grad=True, name=str(s)) for s in ((3, 4), (4,)))
+
+    def step(condition, more):
+        x.zero_grad()
+        y.zero_grad()
+        out = tr.where(condition, x * more, y) + tr.where(tr.relu(more), x, 1.0)
+        (out * out).sum().backward()
+        return out
+
+    draw = lambda: (rng.random((4, 3)) < 0.5).T  # noqa: E731
+    compare(step, [(draw(), tr.Tensor(rng.standard_normal((3, 4)))) for _ in range(3)], passes, [x, y])
+
+
 def test_every_kernel_says_what_it_touches():
     header = (pathlib.Path(__file__).parent.parent / "csrc/tgr.h").read_text()
     names = set(re.findall(r"X\((\w+), \d", header)) - {"multiply_adds"}

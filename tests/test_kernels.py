@@ -31,7 +31,13 @@ def ulps(got, true, dtype):
 
 
 # what is promised of the value and of the derivative
-ULPS = {"exp": (1,), "tanh": (2, 4), "sigmoid": (2, 4), "log": (1,)}
+ULPS = {
+    **dict.fromkeys(("exp", "log"), (1,)),
+    **dict.fromkeys(("tanh", "sigmoid"), (2, 4)),
+    **dict.fromkeys(("exp2", "expm1", "sinh", "cosh", "log1p", "log2", "log10", "logsigmoid", "rsqrt", "softsign"), (2,)),
+    **dict.fromkeys(("sin", "cos", "tan", "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh"), (2,)),
+    **dict.fromkeys(("log1p_dx", "arcsin_dx", "arctan_dx", "arcsinh_dx", "arccosh_dx", "arctanh_dx", "softsign_dx"), (4,)),
+}
 
 # The same of other activations, against 60 digits alone. None: the derivative has a zero, near which nothing but the absolute
 # error is small
@@ -40,25 +46,78 @@ ARGUMENTS = {"elu": (1.0,)}
 
 # up to where the results are normal numbers: a little further for those that underflow
 RANGES = {
-    np.float32: {"exp": (-90.0, 88.72), "tanh": (-45.0, 45.0), "sigmoid": (-90.0, 90.0)}
-    | {"erf": (-9.4, 9.4), "gelu": (-13.2, 13.2), **dict.fromkeys(("silu", "softplus", "elu"), (-90.0, 90.0))},
-    np.float64: {"exp": (-710.0, 709.78), "tanh": (-356.0, 356.0), "sigmoid": (-710.0, 710.0)}
-    | {"erf": (-26.7, 26.7), "gelu": (-37.7, 37.7), **dict.fromkeys(("silu", "softplus", "elu"), (-710.0, 710.0))},
+    np.float32: {
+        **dict.fromkeys(("exp", "expm1"), (-90.0, 88.72)),
+        **dict.fromkeys(("sinh", "cosh"), (-89.4, 89.4)),
+        **dict.fromkeys(("sigmoid", "logsigmoid", "silu", "softplus", "elu"), (-90.0, 90.0)),
+        "exp2": (-128.0, 127.99),
+        "tanh": (-45.0, 45.0),
+        "erf": (-9.4, 9.4),
+        "gelu": (-13.2, 13.2),
+    },
+    np.float64: {
+        **dict.fromkeys(("exp", "expm1"), (-710.0, 709.78)),
+        **dict.fromkeys(("sinh", "cosh"), (-710.4, 710.4)),
+        **dict.fromkeys(("sigmoid", "logsigmoid", "silu", "softplus", "elu"), (-710.0, 710.0)),
+        "exp2": (-1024.0, 1023.99),
+        "tanh": (-356.0, 356.0),
+        "erf": (-26.7, 26.7),
+        "gelu": (-37.7, 37.7),
+    },
 }
 
 
 def elementary_points(name, dtype, n, rng):
     """About 5 n points: a grid over the whole range, one where most happens, random ones, and tiny ones."""
-    info = np.finfo(dtype)
-    if name == "log":
-        near_1 = 1 + rng.uniform(-1, 1, n) * 2.0 ** rng.uniform(-info.nmant, -1, n)
-        tiny = info.smallest_subnormal * rng.integers(1, 2**info.nmant, n, dtype=np.int64).astype(dtype)
-        x = np.geomspace(info.tiny, info.max / 2, n), np.linspace(0.3, 3, n), rng.uniform(0.6, 1.6, n), near_1, tiny
+    info, name = np.finfo(dtype), name.removesuffix("_dx")
+    sign, tiny = rng.choice([-1, 1], n), 2.0 ** rng.uniform(info.minexp, 0, n)
+    close_to_0 = 2.0 ** rng.uniform(-info.nmant, -1, n)
+    if name in ("log", "log2", "log10", "rsqrt"):
+        small = info.smallest_subnormal * rng.integers(1, 2**info.nmant, n, dtype=np.int64).astype(dtype)
+        grids = np.geomspace(info.tiny, info.max / 2, n), np.linspace(0.3, 3, n)
+        x = *grids, rng.uniform(0.6, 1.6, n), 1 + sign * close_to_0, small
+    elif name == "log1p":
+        x = (
+            np.geomspace(info.tiny, info.max / 2, n),
+            np.linspace(-0.9, 3, n),
+            rng.uniform(-0.5, 1, n),
+            sign * tiny,
+            close_to_0 - 1,
+        )
+        x = *x[:3], 0.999 * x[3], x[4]
+    elif name in ("arcsin", "arccos", "arctanh"):
+        x = np.linspace(-1, 1, n + 2)[1:-1], rng.uniform(-0.7, 0.7, n), sign * (1 - close_to_0), sign * tiny * 0.999
+    elif name == "arccosh":
+        x = np.geomspace(1.001, info.max / 2, n), np.linspace(1, 4, n + 1)[1:], 1 + close_to_0, rng.uniform(1.1, 2, n)
+    elif name in ("sin", "cos", "tan"):
+        zeros, huge = np.arange(1, min(n, 60_000)) * (np.pi / 2), np.geomspace(1e5, info.max / 2, n // 50)
+        x = huge, zeros, np.linspace(-9e4, 9e4, n), np.linspace(-7, 7, n), rng.uniform(-100, 100, n), sign * tiny
+    elif name in ("arctan", "arcsinh", "softsign"):
+        # derivatives are to be normal numbers
+        wide = sign * 2.0 ** rng.uniform(info.minexp / 2.1, -info.minexp / 2.1, n)
+        x = wide, np.linspace(-4, 4, n), rng.standard_normal(n), rng.uniform(-30, 30, n), sign * tiny
     else:
         low, high = RANGES[dtype][name]
-        tiny = rng.choice([-1, 1], n) * 2.0 ** rng.uniform(info.minexp, 0, n)
-        x = np.linspace(low, high, n), np.linspace(-4, 4, n), rng.standard_normal(n), rng.uniform(low, high, n), tiny
-    return np.concatenate(x).astype(dtype)
+        x = np.linspace(low, high, n), np.linspace(-4, 4, n), rng.standard_normal(n), rng.uniform(low, high, n), sign * tiny
+    x = np.concatenate(x).astype(dtype)
+    if name in ("arcsin", "arccos", "arctanh"):
+        return x[np.abs(x) < 1]
+    return x[x > 1] if name == "arccosh" else x[x > -1] if name == "log1p" else x
+
+
+# what numpy has no function for
+TRUE = {
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "logsigmoid": lambda x: np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))),
+    "softsign": lambda x: x / (1 + np.abs(x)),
+    "log1p_dx": lambda x: 1 / (1 + x),
+    "arcsin_dx": lambda x: 1 / np.sqrt((1 - x) * (1 + x)),
+    "arctan_dx": lambda x: 1 / (1 + x * x),
+    "arcsinh_dx": lambda x: 1 / np.sqrt(1 + x * x),
+    "arccosh_dx": lambda x: 1 / np.sqrt((x - 1) * (x + 1)),
+    "arctanh_dx": lambda x: 1 / ((1 - x) * (1 + x)),
+    "softsign_dx": lambda x: 1 / (1 + np.abs(x)) ** 2,
+}
 
 
 def true_values(name, x):
@@ -69,7 +128,7 @@ def true_values(name, x):
     if name == "sigmoid":
         e = np.exp(-np.abs(x))
         return np.where(x < 0, e, 1) / (1 + e), e / (1 + e) ** 2
-    return (getattr(np, name)(x),)
+    return ((TRUE.get(name) or getattr(np, name))(x),)
 
 
 def elementary(name, x):
@@ -97,6 +156,21 @@ def values_in_60_digits(name, dtype):
         "tanh": (mpmath.tanh, lambda x: mpmath.sech(x) ** 2),
         "sigmoid": (sigmoid, lambda x: tail(x) * (1 - tail(x))),
         "log": (mpmath.log,),
+        "exp2": (lambda x: mpmath.power(2, x),),
+        "log2": (lambda x: mpmath.log(x, 2),),
+        "log10": (mpmath.log10,),
+        "rsqrt": (lambda x: 1 / mpmath.sqrt(x),),
+        "logsigmoid": (lambda x: -mpmath.log1p(mpmath.exp(-x)),),
+        "softsign": (lambda x: x / (1 + abs(x)),),
+        "log1p_dx": (lambda x: 1 / (1 + x),),
+        "arcsin_dx": (lambda x: 1 / mpmath.sqrt(1 - x * x),),
+        "arctan_dx": (lambda x: 1 / (1 + x * x),),
+        "arcsinh_dx": (lambda x: 1 / mpmath.sqrt(1 + x * x),),
+        "arccosh_dx": (lambda x: 1 / mpmath.sqrt(x * x - 1),),
+        "arctanh_dx": (lambda x: 1 / (1 - x * x),),
+        "softsign_dx": (lambda x: 1 / (1 + abs(x)) ** 2,),
+        **{name: (getattr(mpmath, name),) for name in ("expm1", "sinh", "cosh", "log1p", "sin", "cos", "tan")},
+        **{"arc" + name: (getattr(mpmath, "a" + name),) for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")},
         "erf": (mpmath.erf, lambda x: 2 / mpmath.sqrt(mpmath.pi) * mpmath.exp(-x * x)),
         "gelu": (lambda x: x * mpmath.ncdf(x), lambda x: mpmath.ncdf(x) + x * mpmath.npdf(x)),
         "silu": (lambda x: x * sigmoid(x), lambda x: sigmoid(x) * (1 + x * sigmoid(-x))),
@@ -115,6 +189,20 @@ def test_elementary_functions_against_60_digits(name, dtype, isa):
     x, true_ = values_in_60_digits(name, dtype)
     for y, true, bound in zip(elementary(name, x), true_, ULPS[name], strict=True):
         assert ulps(y, true, dtype) <= bound
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["logaddexp", "arctan2", "hypot"])
+def test_elementary_functions_of_two_numbers(name, dtype, isa):
+    rng, info = np.random.default_rng(7), np.finfo(dtype)
+    draws = [2.0 ** rng.uniform(info.minexp, info.maxexp - 1, 30_000), rng.uniform(0, 3, 30_000)]
+    a, b = (np.concatenate(draws) * rng.choice([-1, 1], 60_000) for _ in range(2))
+    a, b = np.concatenate([a, 3 + 0 * a, b]).astype(dtype), np.concatenate([rng.permutation(b), b, b * 1.01]).astype(dtype)
+    if name == "logaddexp":
+        a, b = np.abs(a), np.abs(b)  # elsewhere the sum may cancel
+    true = getattr(np, name)(a.astype(np.longdouble), b.astype(np.longdouble))
+    finite = np.abs(true) <= info.max
+    assert ulps(getattr(native, name)(a, b)[finite], true[finite], dtype) <= 2
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -148,6 +236,61 @@ INF, NAN = np.inf, np.nan
 GATED = [(NAN, NAN, NAN), (INF, INF, 1.0), (0.0, 0.0, 0.5), (-0.0, -0.0, 0.5), ("max", "max", 1.0), ("-max", -0.0, -0.0)]
 SPECIAL = {
     "exp": [(NAN, NAN), (INF, INF), (-INF, 0.0), (0.0, 1.0), (-0.0, 1.0), ("tiny", 1.0), ("-tiny", 1.0), ("max", INF)],
+    "exp2": [
+        (NAN, NAN),
+        (INF, INF),
+        (-INF, 0.0),
+        (-0.0, 1.0),
+        (3.0, 8.0),
+        (-3.0, 0.125),
+        ("tiny", 1.0),
+        ("max", INF),
+        ("-max", 0.0),
+    ],
+    "expm1": [(NAN, NAN), (INF, INF), (-INF, -1.0), (0.0, 0.0), (-0.0, -0.0), ("tiny", "tiny"), ("max", INF), ("-max", -1.0)],
+    "log1p": [(NAN, NAN), (INF, INF), (-1.0, -INF), (-INF, NAN), (-2.0, NAN), (0.0, 0.0), (-0.0, -0.0), ("-tiny", "-tiny")],
+    "log2": [
+        (NAN, NAN),
+        (INF, INF),
+        (0.0, -INF),
+        (-0.0, -INF),
+        (1.0, 0.0),
+        (-1.0, NAN),
+        (8.0, 3.0),
+        (0.125, -3.0),
+        (-INF, NAN),
+    ],
+    "log10": [(NAN, NAN), (INF, INF), (0.0, -INF), (-0.0, -INF), (1.0, 0.0), (-1.0, NAN), (1000.0, 3.0), (10.0, 1.0)],
+    "sinh": [(NAN, NAN), (INF, INF), (-INF, -INF), (-0.0, -0.0), ("-tiny", "-tiny"), ("max", INF), ("-max", -INF)],
+    "cosh": [(NAN, NAN), (INF, INF), (-INF, INF), (-0.0, 1.0), ("max", INF), ("-max", INF)],
+    "sin": [(NAN, NAN), (INF, NAN), (-INF, NAN), (0.0, 0.0), (-0.0, -0.0), ("tiny", "tiny"), ("-tiny", "-tiny")],
+    "cos": [(NAN, NAN), (INF, NAN), (-INF, NAN), (0.0, 1.0), (-0.0, 1.0), ("tiny", 1.0)],
+    "tan": [(NAN, NAN), (INF, NAN), (-INF, NAN), (0.0, 0.0), (-0.0, -0.0), ("tiny", "tiny"), ("-tiny", "-tiny")],
+    "arcsin": [(NAN, NAN), (INF, NAN), (1.5, NAN), (-0.0, -0.0), ("-tiny", "-tiny"), (1.0, np.pi / 2), (-1.0, -np.pi / 2)],
+    "arccos": [(NAN, NAN), (INF, NAN), (-1.5, NAN), (1.0, 0.0), (-1.0, np.pi), (-0.0, np.pi / 2), ("tiny", np.pi / 2)],
+    "arctan": [
+        (NAN, NAN),
+        (INF, np.pi / 2),
+        (-INF, -np.pi / 2),
+        (-0.0, -0.0),
+        ("-tiny", "-tiny"),
+        (1.0, np.pi / 4),
+        ("max", np.pi / 2),
+    ],
+    "arcsinh": [(NAN, NAN), (INF, INF), (-INF, -INF), (-0.0, -0.0), ("-tiny", "-tiny")],
+    "arccosh": [(NAN, NAN), (INF, INF), (1.0, 0.0), (0.5, NAN), (-INF, NAN)],
+    "arctanh": [(NAN, NAN), (1.0, INF), (-1.0, -INF), (1.5, NAN), (-INF, NAN), (-0.0, -0.0), ("-tiny", "-tiny")],
+    "logsigmoid": [(NAN, NAN), (INF, 0.0), (-INF, -INF), ("-max", "-max")],
+    "softsign": [(NAN, NAN), (INF, 1.0), (-INF, -1.0), ("max", 1.0), (-0.0, -0.0), ("-tiny", "-tiny")],
+    "rsqrt": [(NAN, NAN), (INF, 0.0), (0.0, INF), (-1.0, NAN), (4.0, 0.5)],
+    "abs": [(NAN, NAN), (-INF, INF), (-0.0, 0.0), ("-tiny", "tiny")],
+    "sign": [(NAN, NAN), (-INF, -1.0), (INF, 1.0), (0.0, 0.0), ("-tiny", -1.0), ("tiny", 1.0)],
+    "floor": [(NAN, NAN), (-INF, -INF), (-0.0, -0.0), ("-tiny", -1.0), (2.5, 2.0), (-2.5, -3.0), ("max", "max")],
+    "ceil": [(NAN, NAN), (-INF, -INF), (-0.0, -0.0), ("tiny", 1.0), (2.5, 3.0), (-2.5, -2.0), (-0.5, -0.0), ("max", "max")],
+    "arctan_dx": [(NAN, NAN), (INF, 0.0), (-INF, 0.0), (0.0, 1.0)],
+    "arcsinh_dx": [(NAN, NAN), (INF, 0.0), (-INF, 0.0), (0.0, 1.0)],
+    "arccosh_dx": [(NAN, NAN), (INF, 0.0), (1.0, INF), (0.5, NAN)],
+    "softsign_dx": [(NAN, NAN), (INF, 0.0), (-INF, 0.0), (0.0, 1.0)],
     "tanh": [
         (NAN, NAN, NAN),
         (INF, 1.0, 0.0),

@@ -13,6 +13,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.backends import native, reference
 from tinygrad_rnn.ops import TABLE
 from tinygrad_rnn.tape import Tape, record
+from tinygrad_rnn.tensor import _UFUNCS
 from tinygrad_rnn.testing import check_grads
 
 by_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -271,12 +272,15 @@ def test_rnn_cell_explains_what_does_not_fit():
 
 # ---- what a person would not think of
 
-UNARY = {
-    str(c): c
-    for c in CASES
-    if c.op in ("neg", "exp", "log", "sqrt") or (c.op in TABLE and TABLE[c.op].kind == "activation" and c.op != "lstm_gates")
-}
-BINARY = {c.op: c for c in CASES if c.op in ("add", "sub", "mul", "div", "pow")}
+
+def pointwise(inputs):
+    """Cases of elementwise ops of one or two inputs, which are drawn in any shape."""
+    of = (".pointwise", ".elementary")
+    drawn = (c for c in CASES if c.op in TABLE and TABLE[c.op].forward.__module__.endswith(of))
+    return {str(c): c for c in drawn if c.op not in ("dropout", "where") and len(c.shapes[0]) == inputs}
+
+
+UNARY, BINARY = pointwise(1), pointwise(2)
 
 
 @given(st.sampled_from(sorted(UNARY)), shapes, st.integers(0, 2**32 - 1))
@@ -535,6 +539,105 @@ def test_pow_at_zero():
 
 def test_pow_of_a_negative_base():
     np.testing.assert_allclose(grad_of(lambda x: x**3, [-2.0])[0], [12])
+
+
+def test_pow_where_it_is_1_and_of_negative_bases():
+    x, y = [0.0, np.nan, np.inf, -3.0, -2.0, -2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 3.0, -1.0, -1.0, 0.5]
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal((tr.Tensor(np.array(x)) ** np.array(y)).value, np.power(x, y))
+    gx, gy = grad_of(lambda x, y: x**y, x, y)
+    np.testing.assert_array_equal(gx, [0, 0, 0, 0, 12, -0.25, -np.inf, np.inf])
+    np.testing.assert_array_equal(gy, [0, np.nan, np.inf, np.nan, np.nan, np.nan, -np.inf, 0])
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_maximum_and_minimum_share_ties_and_pass_nan(backend):
+    x, y = [1.0, 2.0, 3.0, np.nan, 0.0, np.inf], [1.0, 3.0, 2.0, 0.0, np.nan, np.inf]
+    with tr.use_backend(backend):
+        for f, g, first in ((tr.maximum, np.maximum, [0.5, 0, 1, 1, 1, 0.5]), (tr.minimum, np.minimum, [0.5, 1, 0, 1, 1, 0.5])):
+            np.testing.assert_array_equal(f(np.array(x), np.array(y)).value, g(x, y))
+            gx, gy = grad_of(f, x, y)
+            np.testing.assert_array_equal(gx, first)
+            np.testing.assert_array_equal(gy[:3], 1 - gx[:3])
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_nothing_passes_from_the_branch_that_where_does_not_take(backend):
+    with tr.use_backend(backend):
+        x, y = tr.Tensor([1.0, np.nan, -0.0], requires_grad=True), tr.Tensor([np.inf, 2.0, 3.0], requires_grad=True)
+        out = tr.where(np.array([True, False, True]), tr.sqrt(x), y * y)
+        np.testing.assert_array_equal(out.value, [1, 4, -0.0])
+        assert np.signbit(out.value[2])
+        out[:2].backward(np.array([np.inf, 1.0], np.float32))
+        np.testing.assert_array_equal(x.grad[:1], [np.inf])
+        np.testing.assert_array_equal(y.grad[1], 4)
+        g = grad_of(lambda x, y: tr.where(np.array([True, False]), x, y), [np.nan, np.nan], [np.nan, np.nan])
+        np.testing.assert_array_equal(g, [[1, 0], [0, 1]])
+    with pytest.raises(TypeError, match="where: expected booleans or a tensor, got int64"):
+        tr.where(np.array([1, 0]), x, y)
+    with pytest.raises(ValueError, match=r"where: shapes \(2,\) and \(3,\) and \(3,\) do not broadcast"):
+        tr.where(np.array([True, False]), x, y)
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_derivatives_where_they_are_not_defined(backend):
+    with tr.use_backend(backend):
+        np.testing.assert_array_equal(grad_of(abs, [0.0, -0.0, -2.0, np.nan])[0], [0, 0, -1, np.nan])
+        for f in (tr.sign, tr.floor, tr.ceil):
+            np.testing.assert_array_equal(grad_of(f, [0.0, 2.0, -1.5, np.nan, np.inf])[0], np.zeros(5))
+        for f in (tr.hypot, tr.arctan2):
+            np.testing.assert_array_equal(grad_of(f, [0.0, -0.0], [0.0, -0.0]), np.zeros((2, 2)))
+        np.testing.assert_allclose(grad_of(tr.hypot, [3e300, 3e-300], [4e300, -4e-300]), [[0.6, 0.6], [0.8, -0.8]])
+        np.testing.assert_allclose(
+            grad_of(tr.arctan2, [3e200, 0.0], [4e200, -2.0]), [[0.16e-200, -0.5], [-0.12e-200, 0]], rtol=1e-14
+        )
+        np.testing.assert_array_equal(grad_of(lambda x: tr.clip(x, -1, 1), [-2.0, -1.0, 0.0, 1.0, 2.0])[0], [0, 1, 1, 1, 0])
+
+
+def test_clip_takes_numbers_or_none():
+    x = np.array([-np.inf, -2, np.nan, 2, np.inf], np.float32)
+    for low, high in ((None, 1), (-1, None), (None, None), (1, -1), (0.1, 0.3)):
+        np.testing.assert_array_equal(tr.clip(x, low, high).value, np.clip(x, low, high) if (low, high) != (None, None) else x)
+    np.testing.assert_array_equal(tr.Tensor(x).clip(max=0.5).value, np.clip(x, None, np.float32(0.5)))
+    with pytest.raises(TypeError, match="clip: expected a number or None, got ndarray; for arrays use maximum, minimum"):
+        tr.clip(x, x, 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_logaddexp_leaves_no_range(dtype, isa):
+    inf = np.inf
+    x, y = np.array(
+        [[-inf, 0], [inf, 0], [-inf, -inf], [inf, inf], [inf, -inf], [1e30, -1e30], [1e30, 1e30], [-1e30, -1e30], [3, 3]], dtype
+    ).T
+    np.testing.assert_allclose(tr.logaddexp(x, y).value, [0, inf, -inf, inf, inf, 1e30, 1e30, -1e30, 3 + np.log(2)], rtol=1e-6)
+    a, b = tr.Tensor(x, requires_grad=True), tr.Tensor(y, requires_grad=True)
+    tr.logaddexp(a, b).sum().backward()
+    np.testing.assert_array_equal(a.grad, [0, 1, 0.5, 0.5, 1, 1, 0.5, 0.5, 0.5])
+    np.testing.assert_array_equal(b.grad, 1 - a.grad)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_functions_of_two_numbers_at_special_values(dtype, isa):
+    info = np.finfo(dtype)
+    values = np.array([0, 1, 3, np.inf, np.nan, info.max, info.tiny, info.smallest_subnormal], dtype)
+    x, y = np.meshgrid(np.concatenate([values, -values]), np.concatenate([values, -values]))
+    with np.errstate(all="ignore"):
+        for name in ("arctan2", "hypot", "maximum", "minimum"):
+            ours, true = getattr(tr, name)(x, y).value, getattr(np, name)(x.astype(np.longdouble), y).astype(dtype)
+            np.testing.assert_allclose(ours, true, rtol=2 * info.eps, atol=info.smallest_subnormal, err_msg=name)
+            if name == "arctan2":
+                np.testing.assert_array_equal(np.signbit(ours)[~np.isnan(true)], np.signbit(true)[~np.isnan(true)])
+
+
+def test_numpys_functions_record():
+    x, y = tr.Tensor([0.3, 0.7], requires_grad=True), np.array([0.5, 0.5], np.float32)
+    for ufunc, op in _UFUNCS.items():
+        if ufunc is np.matmul:
+            continue
+        arguments = (x, y) if ufunc.nin == 2 else (x + 1 if ufunc is np.arccosh else x,)
+        out = ufunc(*arguments)
+        assert out.op is op and out.dtype == np.float32
+        np.testing.assert_allclose(out.value, ufunc(*[np.asarray(a) for a in arguments]), rtol=1e-5)
 
 
 def test_relu_of_nan_and_zero():

@@ -78,10 +78,27 @@ def test_numpy_functions_record_or_refuse():
     assert isinstance(y, tr.Tensor)
     assert y.requires_grad
     np.testing.assert_array_equal(np.add(x, 1).value, [1.5])
-    for call in (lambda: np.sin(x), lambda: np.add.reduce(x), lambda: np.add(x, 1, out=np.zeros(1)), lambda: np.median(x),
+    for call in (lambda: np.cbrt(x), lambda: np.add.reduce(x), lambda: np.add(x, 1, out=np.zeros(1)), lambda: np.median(x),
                  lambda: np.sum(x, 0, np.float32), lambda: np.concatenate([x, x], out=np.zeros(2))):  # fmt: skip
         with pytest.raises(TypeError, match="does not record on a Tensor"):
             call()
+
+
+def test_numpy_where_and_clip_record():
+    x, values = tr.Tensor([-1.0, 0.5, 2.0], requires_grad=True), np.array([-1.0, 0.5, 2.0])
+    calls = [
+        (np.where(values > 0, x, 0.0), np.where(values > 0, values, 0.0)),
+        (np.where(tr.relu(x), x, -x), np.where(values > 0, values, -values)),
+        (np.clip(x, 0, 1), np.clip(values, 0, 1)),
+        (np.clip(x, None, 1), np.clip(values, None, 1)),
+        (np.clip(x, a_min=0), np.clip(values, 0, None)),
+        (np.clip(a=x, a_min=0, a_max=1), np.clip(values, 0, 1)),
+    ]
+    for y, expected in calls:
+        assert isinstance(y, tr.Tensor) and y.requires_grad
+        np.testing.assert_array_equal(y.value, expected)
+    with pytest.raises(TypeError, match="does not record on a Tensor with out"):
+        np.clip(x, 0, 1, out=np.zeros(3))
 
 
 def test_conversions():

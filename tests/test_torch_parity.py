@@ -178,6 +178,74 @@ def test_ops(name, shape):
     close(a.grad, b.grad, "float64", f"gradient of {name} at {x}")
 
 
+ODD = [(), (1,), (3,), (17,), (0,), (3, 5), (2, 0), (1, 1), (7, 1, 3), (2, 3, 17), (5, 33)]
+PAIRS = [((), ()), ((3,), ()), ((), (2, 3)), ((17,), (17,)), ((1,), (7,)), ((2, 3), (3,)), ((3, 1), (1, 4)), ((2, 1, 5), (4, 1)),
+         ((0,), (0,)), ((2, 0, 3), (1, 3)), ((5, 1, 1), (33,)), ((1, 1), (2, 3, 4))]  # fmt: skip
+functional = torch.nn.functional
+# torch's function and what is done to numbers in -4..4 before it; ties and zeros are among them
+ELEMENTARY = {
+    **{name: (getattr(torch, name), 1.0, 0.0) for name in ("abs", "exp2", "expm1", "square", "sign", "floor", "ceil")},
+    **{name: (getattr(torch, name), 1.0, 0.0) for name in ("sin", "cos", "tan", "arctan", "sinh", "cosh", "arcsinh")},
+    **{name: (getattr(torch, name), 0.24, 0.01) for name in ("arcsin", "arccos", "arctanh", "log1p")},
+    **{name: (getattr(torch, name), 1.0, 4.05) for name in ("log2", "log10", "rsqrt", "reciprocal")},
+    "arccosh": (torch.arccosh, 1.0, 5.1),
+    "logsigmoid": (functional.logsigmoid, 9.0, 0.0),
+    "softsign": (functional.softsign, 1.0, 0.0),
+}
+
+
+def same_as_torch(ours, theirs, arrays, dtype, what):
+    mine, other = (
+        [f(v) for v in arrays] for f in (lambda v: tr.Tensor(v, True), lambda v: torch.tensor(v, requires_grad=True))
+    )
+    y, z = ours(*mine), theirs(*other)
+    g = np.random.default_rng(7).standard_normal(z.shape).astype(dtype)
+    y.backward(np.asarray(g))
+    z.backward(torch.tensor(g))
+    close(y.value, z, dtype, what)
+    for a, b in zip(mine, other, strict=True):
+        close(a.grad, b.grad, dtype, f"gradient of {what}")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ELEMENTARY)
+def test_elementary_functions(name, dtype):
+    theirs, factor, shift = ELEMENTARY[name]
+    for shape in ODD:
+        x = np.random.default_rng(5).uniform(-4, 4, shape).round(1) * factor + shift
+        same_as_torch(getattr(tr, name), theirs, [np.asarray(x, dtype)], dtype, f"{name} {shape}")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["maximum", "minimum", "logaddexp", "arctan2", "hypot", "where", "pow"])
+def test_functions_of_two_numbers(name, dtype):
+    rng = np.random.default_rng(6)
+    for shapes in PAIRS:
+        x, y = (np.asarray(rng.uniform(-2, 2, s).round(1), dtype) for s in shapes)
+        if name == "where":
+            condition = rng.random(np.broadcast_shapes(*shapes)) < 0.5
+            ours, theirs = (
+                lambda *v, f=f, c=c: f(c, *v) for f, c in ((tr.where, condition), (torch.where, torch.tensor(condition)))
+            )
+        elif name == "pow":
+            ours = theirs = lambda x, y: x**y  # noqa: E731
+            x = np.abs(x) + x.dtype.type(0.1)
+        else:
+            ours, theirs = getattr(tr, name), getattr(torch, name)
+            if name == "hypot":
+                x += x.dtype.type(0.05)  # torch's gradient at (0, 0) is NaN
+        same_as_torch(ours, theirs, [x, y], dtype, f"{name} {shapes}")
+
+
+@pytest.mark.parametrize("bounds", [(-0.5, 0.7), (None, 0.7), (-0.5, None), (1.0, -1.0)])
+def test_clip(bounds):
+    for shape in ODD:
+        x = np.random.default_rng(5).uniform(-2, 2, shape).round(1)
+        same_as_torch(
+            lambda x: tr.clip(x, *bounds), lambda x: torch.clamp(x, *bounds), [np.asarray(x)], "float64", f"clip {shape}"
+        )
+
+
 TF = torch.nn.functional
 ODD_SHAPES = [(), (1,), (7,), (33,), (0,), (2, 0), (1, 1), (3, 5), (5, 17), (64, 3), (1, 129), (2, 3, 4), (3, 1, 7), (2, 3, 5, 2),
               (1, 1, 1, 1), (4, 0, 2), (9, 9), (2, 31), (13, 2, 1), (100,), (1025,)]  # fmt: skip

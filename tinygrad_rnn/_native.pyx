@@ -44,6 +44,12 @@ cdef extern from "tgr.h":
     ptrdiff_t tgr_replay(const tgr_isa *isa, const tgr_call *calls, ptrdiff_t count, void *const *p, const ptrdiff_t *n,
                          const double *c) noexcept nogil
     int TGR_K_neg, TGR_K_exp, TGR_K_log, TGR_K_sqrt, TGR_K_tanh, TGR_K_sigmoid, TGR_K_relu, TGR_K_relu_vjp, TGR_K_scale
+    int TGR_K_abs, TGR_K_square, TGR_K_reciprocal, TGR_K_rsqrt, TGR_K_sign, TGR_K_floor, TGR_K_ceil, TGR_K_exp2
+    int TGR_K_expm1, TGR_K_sinh, TGR_K_cosh, TGR_K_log1p, TGR_K_log2, TGR_K_log10, TGR_K_logsigmoid, TGR_K_arcsinh
+    int TGR_K_arccosh, TGR_K_arctanh, TGR_K_arcsin, TGR_K_arccos, TGR_K_arctan, TGR_K_softsign, TGR_K_sin, TGR_K_cos
+    int TGR_K_tan, TGR_K_log1p_dx, TGR_K_arcsin_dx, TGR_K_arctan_dx, TGR_K_arcsinh_dx, TGR_K_arccosh_dx, TGR_K_arctanh_dx
+    int TGR_K_softsign_dx, TGR_K_maximum, TGR_K_minimum, TGR_K_maximum_da, TGR_K_logaddexp, TGR_K_logaddexp_da
+    int TGR_K_arctan2, TGR_K_hypot, TGR_K_div_or_zero, TGR_K_put_where_not, TGR_K_nonzero, TGR_K_clip, TGR_K_clip_vjp
     int TGR_K_add, TGR_K_sub, TGR_K_mul, TGR_K_div, TGR_K_pow, TGR_K_pow_dbase, TGR_K_pow_dexponent, TGR_K_equal
     int TGR_K_copy, TGR_K_accumulate, TGR_K_fill, TGR_K_matmul, TGR_K_sum, TGR_K_max, TGR_K_logsumexp
     int TGR_K_softmax, TGR_K_log_softmax, TGR_K_nll, TGR_K_cross_entropy_vjp, TGR_K_take, TGR_K_take_add
@@ -532,6 +538,166 @@ def relu(cnp.ndarray x not None):
     return unary(TGR_K_relu, x)
 
 
+def abs(cnp.ndarray x not None):
+    """|x|"""
+    return unary(TGR_K_abs, x)
+
+
+def square(cnp.ndarray x not None):
+    """x^2"""
+    return unary(TGR_K_square, x)
+
+
+def reciprocal(cnp.ndarray x not None):
+    """1 / x"""
+    return unary(TGR_K_reciprocal, x)
+
+
+def rsqrt(cnp.ndarray x not None):
+    """1 / sqrt(x)"""
+    return unary(TGR_K_rsqrt, x)
+
+
+def sign(cnp.ndarray x not None):
+    """-1, 0 or 1; NaN stays NaN."""
+    return unary(TGR_K_sign, x)
+
+
+def floor(cnp.ndarray x not None):
+    """The integer not above x."""
+    return unary(TGR_K_floor, x)
+
+
+def ceil(cnp.ndarray x not None):
+    """The integer not below x."""
+    return unary(TGR_K_ceil, x)
+
+
+def exp2(cnp.ndarray x not None):
+    """2^x"""
+    return unary(TGR_K_exp2, x)
+
+
+def expm1(cnp.ndarray x not None):
+    """e^x - 1, right near 0."""
+    return unary(TGR_K_expm1, x)
+
+
+def sinh(cnp.ndarray x not None):
+    """Hyperbolic sine."""
+    return unary(TGR_K_sinh, x)
+
+
+def cosh(cnp.ndarray x not None):
+    """Hyperbolic cosine."""
+    return unary(TGR_K_cosh, x)
+
+
+def log1p(cnp.ndarray x not None):
+    """log(1 + x), right near 0."""
+    return unary(TGR_K_log1p, x)
+
+
+def log2(cnp.ndarray x not None):
+    """Logarithm to base 2."""
+    return unary(TGR_K_log2, x)
+
+
+def log10(cnp.ndarray x not None):
+    """Logarithm to base 10."""
+    return unary(TGR_K_log10, x)
+
+
+def logsigmoid(cnp.ndarray x not None):
+    """log(1 / (1 + exp(-x))), right on both sides."""
+    return unary(TGR_K_logsigmoid, x)
+
+
+def arcsinh(cnp.ndarray x not None):
+    """Inverse hyperbolic sine."""
+    return unary(TGR_K_arcsinh, x)
+
+
+def arccosh(cnp.ndarray x not None):
+    """Inverse hyperbolic cosine."""
+    return unary(TGR_K_arccosh, x)
+
+
+def arctanh(cnp.ndarray x not None):
+    """Inverse hyperbolic tangent."""
+    return unary(TGR_K_arctanh, x)
+
+
+def arcsin(cnp.ndarray x not None):
+    """Inverse sine, in -pi/2..pi/2."""
+    return unary(TGR_K_arcsin, x)
+
+
+def arccos(cnp.ndarray x not None):
+    """Inverse cosine, in 0..pi."""
+    return unary(TGR_K_arccos, x)
+
+
+def arctan(cnp.ndarray x not None):
+    """Inverse tangent, in -pi/2..pi/2."""
+    return unary(TGR_K_arctan, x)
+
+
+def softsign(cnp.ndarray x not None):
+    """x / (1 + |x|)"""
+    return unary(TGR_K_softsign, x)
+
+
+def sin(cnp.ndarray x not None):
+    """Sine of radians."""
+    return unary(TGR_K_sin, x)
+
+
+def cos(cnp.ndarray x not None):
+    """Cosine of radians."""
+    return unary(TGR_K_cos, x)
+
+
+def tan(cnp.ndarray x not None):
+    """Tangent of radians."""
+    return unary(TGR_K_tan, x)
+
+
+def log1p_dx(cnp.ndarray x not None):
+    """1 / (1 + x), the derivative of log1p."""
+    return unary(TGR_K_log1p_dx, x)
+
+
+def arcsin_dx(cnp.ndarray x not None):
+    """1 / sqrt(1 - x^2), the derivative of arcsin, right near -1 and 1."""
+    return unary(TGR_K_arcsin_dx, x)
+
+
+def arctan_dx(cnp.ndarray x not None):
+    """1 / (1 + x^2), the derivative of arctan."""
+    return unary(TGR_K_arctan_dx, x)
+
+
+def arcsinh_dx(cnp.ndarray x not None):
+    """1 / sqrt(1 + x^2), the derivative of arcsinh."""
+    return unary(TGR_K_arcsinh_dx, x)
+
+
+def arccosh_dx(cnp.ndarray x not None):
+    """1 / sqrt(x^2 - 1), the derivative of arccosh, right near 1."""
+    return unary(TGR_K_arccosh_dx, x)
+
+
+def arctanh_dx(cnp.ndarray x not None):
+    """1 / (1 - x^2), the derivative of arctanh, right near -1 and 1."""
+    return unary(TGR_K_arctanh_dx, x)
+
+
+def softsign_dx(cnp.ndarray x not None):
+    """1 / (1 + |x|)^2, the derivative of softsign."""
+    return unary(TGR_K_softsign_dx, x)
+
+
 def tanh(cnp.ndarray x not None):
     """(tanh(x), tanh'(x)), the derivative computed from x so that it is right in saturation."""
     return with_derivative(TGR_K_tanh, x)
@@ -596,21 +762,40 @@ def huber(cnp.ndarray x not None, double delta, double factor):
     return with_derivative(TGR_K_huber, x, c)
 
 
-def relu_vjp(cnp.ndarray g_ not None, cnp.ndarray y_ not None):
-    """g where y > 0, else 0; equal shapes."""
-    cdef cnp.ndarray g = contiguous(g_, TGR_K_relu_vjp)
-    cdef cnp.ndarray y = contiguous(y_, TGR_K_relu_vjp)
-    cdef int dtype = same_dtype(g, y, TGR_K_relu_vjp)
+cdef cnp.ndarray paired(int kernel, cnp.ndarray g_, cnp.ndarray y_, const double *c=NULL):
+    """A kernel of two arrays of equal shapes."""
+    cdef cnp.ndarray g = contiguous(g_, kernel)
+    cdef cnp.ndarray y = contiguous(y_, kernel)
+    cdef int dtype = same_dtype(g, y, kernel)
     if not cnp.PyArray_SAMESHAPE(g, y):
-        raise ValueError(f"relu_vjp: shapes {shape_of(g)} and {shape_of(y)} differ")
+        raise ValueError(f"{name_of(kernel)}: shapes {shape_of(g)} and {shape_of(y)} differ")
     cdef cnp.ndarray dx = empty_like(g)
     cdef void *p[3]
     cdef ptrdiff_t n = cnp.PyArray_SIZE(g)
     p[0] = cnp.PyArray_DATA(dx)
     p[1] = cnp.PyArray_DATA(g)
     p[2] = cnp.PyArray_DATA(y)
-    run(TGR_K_relu_vjp, dtype, p, &n, NULL, n)
+    run(kernel, dtype, p, &n, c, n)
     return dx
+
+
+def relu_vjp(cnp.ndarray g not None, cnp.ndarray y not None):
+    """g where y > 0, else 0; equal shapes."""
+    return paired(TGR_K_relu_vjp, g, y)
+
+
+def clip(cnp.ndarray x not None, double low, double high):
+    """x within low..high; NaN stays NaN."""
+    cdef double c[2]
+    c[0], c[1] = low, high
+    return unary(TGR_K_clip, x, c)
+
+
+def clip_vjp(cnp.ndarray g not None, cnp.ndarray x not None, double low, double high):
+    """g where low <= x <= high, else 0; equal shapes."""
+    cdef double c[2]
+    c[0], c[1] = low, high
+    return paired(TGR_K_clip_vjp, g, x, c)
 
 
 def scale(cnp.ndarray x not None, double factor):
@@ -661,9 +846,88 @@ def pow_dexponent(cnp.ndarray a not None, cnp.ndarray b not None):
     return binary(TGR_K_pow_dexponent, a, b)
 
 
+def maximum(cnp.ndarray a not None, cnp.ndarray b not None):
+    """The larger of a and b, broadcast; NaN where either is."""
+    return binary(TGR_K_maximum, a, b)
+
+
+def minimum(cnp.ndarray a not None, cnp.ndarray b not None):
+    """The smaller of a and b, broadcast; NaN where either is."""
+    return binary(TGR_K_minimum, a, b)
+
+
+def maximum_da(cnp.ndarray a not None, cnp.ndarray b not None):
+    """d max(a, b)/da, which is d min(a, b)/db: 1 where a > b, 1/2 where they are equal, 0 where a < b; broadcast."""
+    return binary(TGR_K_maximum_da, a, b)
+
+
+def logaddexp(cnp.ndarray a not None, cnp.ndarray b not None):
+    """log(exp(a) + exp(b)), broadcast."""
+    return binary(TGR_K_logaddexp, a, b)
+
+
+def logaddexp_da(cnp.ndarray a not None, cnp.ndarray b not None):
+    """d logaddexp(a, b)/da = exp(a) / (exp(a) + exp(b)), broadcast."""
+    return binary(TGR_K_logaddexp_da, a, b)
+
+
+def arctan2(cnp.ndarray a not None, cnp.ndarray b not None):
+    """Angle of the points (b, a) with the axis of b > 0, in -pi..pi, broadcast."""
+    return binary(TGR_K_arctan2, a, b)
+
+
+def hypot(cnp.ndarray a not None, cnp.ndarray b not None):
+    """sqrt(a^2 + b^2), broadcast."""
+    return binary(TGR_K_hypot, a, b)
+
+
+def div_or_zero(cnp.ndarray a not None, cnp.ndarray b not None):
+    """a / b, 0 where b is 0; broadcast."""
+    return binary(TGR_K_div_or_zero, a, b)
+
+
 def equal(cnp.ndarray a not None, cnp.ndarray b not None):
     """1 where a == b, else 0, in the dtype of a; broadcast."""
     return binary(TGR_K_equal, a, b)
+
+
+def where(cnp.ndarray condition not None, cnp.ndarray x not None, cnp.ndarray y not None):
+    """x where the booleans `condition` are true, else y; broadcast."""
+    cdef int kernel = TGR_K_put_where_not, dtype = same_dtype(x, y, kernel)
+    cdef ptrdiff_t sc[MAX_DIMS]
+    cdef ptrdiff_t sy[MAX_DIMS]
+    cdef ptrdiff_t n[STRIDED_SIZES]
+    cdef void *p[3]
+    if cnp.PyArray_TYPE(condition) != cnp.NPY_BOOL:
+        raise TypeError(f"where: expected a condition of booleans, got {condition.dtype}")
+    try:
+        shape = np.broadcast_shapes(shape_of(condition), shape_of(x), shape_of(y))
+    except ValueError:
+        raise ValueError(f"where: shapes {shape_of(condition)}, {shape_of(x)} and {shape_of(y)} do not broadcast") from None
+    cdef cnp.ndarray c = np.broadcast_to(condition, shape), other = np.broadcast_to(y, shape)
+    cdef cnp.ndarray out = copy(np.broadcast_to(x, shape))
+    element_strides(c, sc, kernel)
+    element_strides(other, sy, kernel)
+    collapse(cnp.PyArray_NDIM(out), cnp.PyArray_DIMS(out), sc, sy, n)
+    p[0], p[1], p[2] = cnp.PyArray_DATA(out), cnp.PyArray_DATA(c), cnp.PyArray_DATA(other)
+    run(kernel, dtype, p, n, NULL, cnp.PyArray_SIZE(out))
+    return out
+
+
+def nonzero(cnp.ndarray x_ not None):
+    """x != 0, as booleans; NaN is true."""
+    cdef cnp.ndarray x = contiguous(x_, TGR_K_nonzero)
+    cdef cnp.ndarray y = noted(np.empty(shape_of(x), np.bool_))
+    cdef void *p[2]
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(x)
+    p[0], p[1] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x)
+    run(TGR_K_nonzero, dtype_of(x, TGR_K_nonzero), p, &n, NULL, n)
+    return y
+
+
+def booleans(x):
+    """A new C-contiguous array with the values of x, booleans."""
+    return np.array(x, np.bool_, order="C")
 
 
 # ---- memory --------------------------------------------------------------------------------------------------------

@@ -47,6 +47,134 @@ def relu(x):
     return _pointwise("relu", lambda x: np.maximum(x, 0), x)
 
 
+def abs(x):
+    return _pointwise("abs", np.abs, x)
+
+
+def square(x):
+    return _pointwise("square", np.square, x)
+
+
+def reciprocal(x):
+    return _pointwise("reciprocal", np.reciprocal, x)
+
+
+def rsqrt(x):
+    return _pointwise("rsqrt", lambda x: 1 / np.sqrt(x), x)
+
+
+def sign(x):
+    return _pointwise("sign", np.sign, x)
+
+
+def floor(x):
+    return _pointwise("floor", np.floor, x)
+
+
+def ceil(x):
+    return _pointwise("ceil", np.ceil, x)
+
+
+def exp2(x):
+    return _pointwise("exp2", np.exp2, x)
+
+
+def expm1(x):
+    return _pointwise("expm1", np.expm1, x)
+
+
+def sinh(x):
+    return _pointwise("sinh", np.sinh, x)
+
+
+def cosh(x):
+    return _pointwise("cosh", np.cosh, x)
+
+
+def log1p(x):
+    return _pointwise("log1p", np.log1p, x)
+
+
+def log2(x):
+    return _pointwise("log2", np.log2, x)
+
+
+def log10(x):
+    return _pointwise("log10", np.log10, x)
+
+
+def logsigmoid(x):
+    return _pointwise("logsigmoid", lambda x: -np.logaddexp(0, -x), x)
+
+
+def arcsinh(x):
+    return _pointwise("arcsinh", np.arcsinh, x)
+
+
+def arccosh(x):
+    return _pointwise("arccosh", np.arccosh, x)
+
+
+def arctanh(x):
+    return _pointwise("arctanh", np.arctanh, x)
+
+
+def arcsin(x):
+    return _pointwise("arcsin", np.arcsin, x)
+
+
+def arccos(x):
+    return _pointwise("arccos", np.arccos, x)
+
+
+def arctan(x):
+    return _pointwise("arctan", np.arctan, x)
+
+
+def softsign(x):
+    return _pointwise("softsign", lambda x: np.where(np.isinf(x), np.sign(x), x / (1 + np.abs(x))), x)
+
+
+def sin(x):
+    return _pointwise("sin", np.sin, x)
+
+
+def cos(x):
+    return _pointwise("cos", np.cos, x)
+
+
+def tan(x):
+    return _pointwise("tan", np.tan, x)
+
+
+def log1p_dx(x):
+    return _pointwise("log1p_dx", lambda x: 1 / (1 + x), x)
+
+
+def arcsin_dx(x):
+    return _pointwise("arcsin_dx", lambda x: 1 / np.sqrt((1 - x) * (1 + x)), x)
+
+
+def arctan_dx(x):
+    return _pointwise("arctan_dx", lambda x: 1 / np.hypot(1, x) ** 2, x)
+
+
+def arcsinh_dx(x):
+    return _pointwise("arcsinh_dx", lambda x: 1 / np.hypot(1, x), x)
+
+
+def arccosh_dx(x):
+    return _pointwise("arccosh_dx", lambda x: 1 / (np.sqrt(x - 1) * np.sqrt(x + 1)), x)
+
+
+def arctanh_dx(x):
+    return _pointwise("arctanh_dx", lambda x: 1 / ((1 - x) * (1 + x)), x)
+
+
+def softsign_dx(x):
+    return _pointwise("softsign_dx", lambda x: 1 / (1 + np.abs(x)) ** 2, x)
+
+
 def tanh(x):
     def derivative(x):
         e = np.exp(-2 * np.abs(x.astype(np.float64)))
@@ -146,6 +274,16 @@ def relu_vjp(g, y):
     return _pointwise("relu_vjp", lambda g, y: np.where(y > 0, g, 0), g, y)
 
 
+def clip(x, low, high):
+    return _pointwise("clip", lambda x: np.clip(x, low, high), x)
+
+
+def clip_vjp(g, x, low, high):
+    if g.shape != x.shape:
+        raise ValueError(f"clip_vjp: shapes {g.shape} and {x.shape} differ")
+    return _pointwise("clip_vjp", lambda g, x: np.where((x >= x.dtype.type(low)) & (x <= x.dtype.type(high)), g, 0), g, x)
+
+
 def scale(x, factor):
     return _pointwise("scale", lambda x: x * x.dtype.type(factor), x)
 
@@ -183,6 +321,57 @@ def pow_dbase(a, b):
 
 def pow_dexponent(a, b):
     return _pointwise("pow_dexponent", lambda a, b: np.where((a == 0) & (b >= 0), 0, np.power(a, b) * np.log(a)), a, b)
+
+
+def maximum(a, b):
+    return _pointwise("maximum", np.maximum, a, b)
+
+
+def minimum(a, b):
+    return _pointwise("minimum", np.minimum, a, b)
+
+
+def maximum_da(a, b):
+    return _pointwise("maximum_da", lambda a, b: np.where(a < b, 0, np.where(a == b, 0.5, 1)), a, b)
+
+
+def logaddexp(a, b):
+    return _pointwise("logaddexp", np.logaddexp, a, b)
+
+
+def logaddexp_da(a, b):
+    return _pointwise("logaddexp_da", lambda a, b: np.where(a == b, 0.5, np.exp(a - np.logaddexp(a, b))), a, b)
+
+
+def arctan2(a, b):
+    return _pointwise("arctan2", np.arctan2, a, b)
+
+
+def hypot(a, b):
+    return _pointwise("hypot", np.hypot, a, b)
+
+
+def div_or_zero(a, b):
+    return _pointwise("div_or_zero", lambda a, b: np.where(b == 0, 0, a / b), a, b)
+
+
+def where(condition, x, y):
+    _checked("where", x, y)
+    if condition.dtype != np.bool_:
+        raise TypeError(f"where: expected a condition of booleans, got {condition.dtype}")
+    try:
+        return np.asarray(np.where(condition, x, y))
+    except ValueError:
+        raise ValueError(f"where: shapes {condition.shape}, {x.shape} and {y.shape} do not broadcast") from None
+
+
+def nonzero(x):
+    _checked("nonzero", x)
+    return np.asarray(x != 0)
+
+
+def booleans(x):
+    return np.array(x, np.bool_, order="C")
 
 
 def equal(a, b):

@@ -92,6 +92,174 @@ def relu(x: Any) -> Tensor:
     return record(Tensor, ops.relu, (as_tensor(x),))
 
 
+def abs(x: Any) -> Tensor:
+    """|x|; the derivative at 0 is 0."""
+    return record(Tensor, ops.abs, (as_tensor(x),))
+
+
+def square(x: Any) -> Tensor:
+    """x * x"""
+    return record(Tensor, ops.square, (as_tensor(x),))
+
+
+def reciprocal(x: Any) -> Tensor:
+    """1 / x"""
+    return record(Tensor, ops.reciprocal, (as_tensor(x),))
+
+
+def rsqrt(x: Any) -> Tensor:
+    """1 / sqrt(x), as torch.rsqrt."""
+    return record(Tensor, ops.rsqrt, (as_tensor(x),))
+
+
+def sign(x: Any) -> Tensor:
+    """-1, 0 or 1 as x is negative, zero or positive; NaN stays NaN. The gradient is zero."""
+    return record(Tensor, ops.sign, (as_tensor(x),))
+
+
+def floor(x: Any) -> Tensor:
+    """The largest integer that is not above x. The gradient is zero."""
+    return record(Tensor, ops.floor, (as_tensor(x),))
+
+
+def ceil(x: Any) -> Tensor:
+    """The smallest integer that is not below x. The gradient is zero."""
+    return record(Tensor, ops.ceil, (as_tensor(x),))
+
+
+def exp2(x: Any) -> Tensor:
+    """2 ** x"""
+    return record(Tensor, ops.exp2, (as_tensor(x),))
+
+
+def expm1(x: Any) -> Tensor:
+    """exp(x) - 1, right near 0."""
+    return record(Tensor, ops.expm1, (as_tensor(x),))
+
+
+def log1p(x: Any) -> Tensor:
+    """log(1 + x), right near 0."""
+    return record(Tensor, ops.log1p, (as_tensor(x),))
+
+
+def log2(x: Any) -> Tensor:
+    """Logarithm to base 2."""
+    return record(Tensor, ops.log2, (as_tensor(x),))
+
+
+def log10(x: Any) -> Tensor:
+    """Logarithm to base 10."""
+    return record(Tensor, ops.log10, (as_tensor(x),))
+
+
+def sin(x: Any) -> Tensor:
+    """Sine of radians."""
+    return record(Tensor, ops.sin, (as_tensor(x),))
+
+
+def cos(x: Any) -> Tensor:
+    """Cosine of radians."""
+    return record(Tensor, ops.cos, (as_tensor(x),))
+
+
+def tan(x: Any) -> Tensor:
+    """Tangent of radians."""
+    return record(Tensor, ops.tan, (as_tensor(x),))
+
+
+def arcsin(x: Any) -> Tensor:
+    """Inverse sine, in -pi/2..pi/2; NaN outside -1..1."""
+    return record(Tensor, ops.arcsin, (as_tensor(x),))
+
+
+def arccos(x: Any) -> Tensor:
+    """Inverse cosine, in 0..pi; NaN outside -1..1."""
+    return record(Tensor, ops.arccos, (as_tensor(x),))
+
+
+def arctan(x: Any) -> Tensor:
+    """Inverse tangent, in -pi/2..pi/2."""
+    return record(Tensor, ops.arctan, (as_tensor(x),))
+
+
+def sinh(x: Any) -> Tensor:
+    """Hyperbolic sine."""
+    return record(Tensor, ops.sinh, (as_tensor(x),))
+
+
+def cosh(x: Any) -> Tensor:
+    """Hyperbolic cosine."""
+    return record(Tensor, ops.cosh, (as_tensor(x),))
+
+
+def arcsinh(x: Any) -> Tensor:
+    """Inverse hyperbolic sine."""
+    return record(Tensor, ops.arcsinh, (as_tensor(x),))
+
+
+def arccosh(x: Any) -> Tensor:
+    """Inverse hyperbolic cosine; NaN below 1."""
+    return record(Tensor, ops.arccosh, (as_tensor(x),))
+
+
+def arctanh(x: Any) -> Tensor:
+    """Inverse hyperbolic tangent; NaN outside -1..1."""
+    return record(Tensor, ops.arctanh, (as_tensor(x),))
+
+
+def logsigmoid(x: Any) -> Tensor:
+    """log(sigmoid(x)) = -log(1 + exp(-x)), right on both sides, as torch.nn.functional.logsigmoid."""
+    return record(Tensor, ops.logsigmoid, (as_tensor(x),))
+
+
+def softsign(x: Any) -> Tensor:
+    """x / (1 + |x|), as torch.nn.functional.softsign; 1 and -1 at infinity."""
+    return record(Tensor, ops.softsign, (as_tensor(x),))
+
+
+def maximum(x: Any, y: Any) -> Tensor:
+    """The larger of x and y, broadcast; NaN where either is. Ties share the gradient evenly."""
+    return record(Tensor, ops.maximum, _pair(x, y))
+
+
+def minimum(x: Any, y: Any) -> Tensor:
+    """The smaller of x and y, broadcast; NaN where either is. Ties share the gradient evenly."""
+    return record(Tensor, ops.minimum, _pair(x, y))
+
+
+def logaddexp(x: Any, y: Any) -> Tensor:
+    """log(exp(x) + exp(y)) without overflow, broadcast."""
+    return record(Tensor, ops.logaddexp, _pair(x, y))
+
+
+def arctan2(y: Any, x: Any) -> Tensor:
+    """Angle of the point (x, y) with the axis of x > 0, in -pi..pi, broadcast; the gradient at (0, 0) is 0."""
+    return record(Tensor, ops.arctan2, _pair(y, x))
+
+
+def hypot(x: Any, y: Any) -> Tensor:
+    """sqrt(x ** 2 + y ** 2) without overflow, broadcast; the gradient at (0, 0) is 0."""
+    return record(Tensor, ops.hypot, _pair(x, y))
+
+
+def where(condition: Any, x: Any, y: Any) -> Tensor:
+    """x where the condition is true, else y; the three broadcast.
+
+    condition   booleans, which may be an argument of a compiled function; or a tensor, true where it is not 0
+
+    The branch that is not taken gets a gradient of 0, and nothing of it passes: not even NaN. Raises TypeError for another
+    condition, ShapeError where shapes do not broadcast."""
+    return record(Tensor, ops.where, _pair(x, y), {"condition": _booleans("where", condition)})
+
+
+def clip(a: Any, a_min: float | None = None, a_max: float | None = None) -> Tensor:
+    """a with what is below a_min set to it and what is above a_max set to that; None is no bound, NaN stays NaN.
+
+    The gradient is that of a where a_min <= a <= a_max, and else 0, as torch.clamp's. The bounds are numbers, in the dtype of
+    a; for arrays or tensors, whose gradient is wanted or not, use minimum(maximum(a, a_min), a_max)."""
+    return as_tensor(a).clip(a_min, a_max)
+
+
 def erf(x: Any) -> Tensor:
     """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x, within 2 units in the last place."""
     return record(Tensor, ops.erf, (as_tensor(x),))
@@ -715,19 +883,40 @@ def _integers(name: str, x: Any) -> np.ndarray:
     return current_backend().integers(array)  # a copy: the backward pass needs what the forward pass saw
 
 
+def _booleans(name: str, x: Any) -> np.ndarray:
+    if isinstance(x, Tensor):
+        return current_backend().nonzero(x.value)
+    array = np.asarray(x)
+    if array.dtype != np.bool_:
+        raise TypeError(f"{name}: expected booleans or a tensor, got {array.dtype}")
+    return current_backend().booleans(array)  # a copy, for the same reason
+
+
 __all__ = [
+    "abs",
     "add",
     "addcmul",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctan2",
+    "arctanh",
+    "argmax",
+    "argmin",
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy_with_logits",
-    "argmax",
-    "argmin",
     "broadcast_to",
+    "ceil",
+    "clip",
     "concatenate",
     "conv1d",
     "conv2d",
+    "cos",
+    "cosh",
     "cross_entropy",
     "cumprod",
     "cumsum",
@@ -735,24 +924,33 @@ __all__ = [
     "div",
     "dot",
     "dropout",
-    "elu",
     "einsum",
+    "elu",
     "embedding",
     "erf",
     "exp",
+    "exp2",
     "expand_dims",
+    "expm1",
     "flip",
-    "inner",
-    "lerp",
+    "floor",
     "gelu",
     "hardtanh",
     "huber_loss",
+    "hypot",
+    "inner",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
+    "lerp",
     "linear",
     "log",
+    "log10",
+    "log1p",
+    "log2",
     "log_softmax",
+    "logaddexp",
+    "logsigmoid",
     "logsumexp",
     "lstm_gates",
     "lstm_state",
@@ -761,8 +959,10 @@ __all__ = [
     "max",
     "max_pool1d",
     "max_pool2d",
+    "maximum",
     "mean",
     "min",
+    "minimum",
     "moveaxis",
     "mse_loss",
     "mul",
@@ -773,19 +973,26 @@ __all__ = [
     "pad",
     "pow",
     "prod",
+    "reciprocal",
     "relu",
     "repeat",
     "reshape",
     "rnn_cell",
     "roll",
+    "rsqrt",
     "select_steps",
     "sigmoid",
+    "sign",
     "silu",
+    "sin",
+    "sinh",
     "smooth_l1_loss",
     "softmax",
     "softplus",
+    "softsign",
     "split",
     "sqrt",
+    "square",
     "squeeze",
     "stack",
     "std",
@@ -793,6 +1000,7 @@ __all__ = [
     "sum",
     "swapaxes",
     "take",
+    "tan",
     "tanh",
     "tensordot",
     "tile",
@@ -800,6 +1008,7 @@ __all__ = [
     "tril",
     "triu",
     "var",
+    "where",
 ]
 
 NUMPY_FUNCTIONS |= {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 from collections.abc import Callable, Iterator
@@ -152,6 +153,9 @@ class Tensor(Node):
     def __neg__(self) -> Tensor:
         return record(Tensor, ops.neg, (self,))
 
+    def __abs__(self) -> Tensor:
+        return record(Tensor, ops.abs, (self,))
+
     def __getitem__(self, index: Any) -> Tensor:
         """numpy's indexing: integers, slices, None and Ellipsis give a view; integer and boolean arrays a copy."""
         if type(index) is int:
@@ -231,6 +235,14 @@ class Tensor(Node):
 
     def relu(self) -> Tensor:
         return record(Tensor, ops.relu, (self,))
+
+    def clip(self, min: float | None = None, max: float | None = None) -> Tensor:
+        """Within min..max, numbers or None for no bound; the gradient is 0 outside."""
+        for bound in (min, max):
+            if bound is not None and not isinstance(bound, numbers.Real):
+                raise TypeError(f"clip: expected a number or None, got {type(bound).__name__}; for arrays use maximum, minimum")
+        low, high = -math.inf if min is None else float(min), math.inf if max is None else float(max)
+        return record(Tensor, ops.clip, (self,), {"low": low, "high": high})
 
     def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
         return record(Tensor, ops.sum, (self,), {"axis": as_axis(axis), "keepdims": keepdims})
@@ -389,6 +401,33 @@ _UFUNCS = {
     np.sqrt: ops.sqrt,
     np.tanh: ops.tanh,
     np.matmul: ops.matmul,
+    np.absolute: ops.abs,
+    np.square: ops.square,
+    np.reciprocal: ops.reciprocal,
+    np.sign: ops.sign,
+    np.floor: ops.floor,
+    np.ceil: ops.ceil,
+    np.exp2: ops.exp2,
+    np.expm1: ops.expm1,
+    np.log1p: ops.log1p,
+    np.log2: ops.log2,
+    np.log10: ops.log10,
+    np.sin: ops.sin,
+    np.cos: ops.cos,
+    np.tan: ops.tan,
+    np.arcsin: ops.arcsin,
+    np.arccos: ops.arccos,
+    np.arctan: ops.arctan,
+    np.sinh: ops.sinh,
+    np.cosh: ops.cosh,
+    np.arcsinh: ops.arcsinh,
+    np.arccosh: ops.arccosh,
+    np.arctanh: ops.arctanh,
+    np.maximum: ops.maximum,
+    np.minimum: ops.minimum,
+    np.logaddexp: ops.logaddexp,
+    np.arctan2: ops.arctan2,
+    np.hypot: ops.hypot,
 }
 
 

@@ -36,7 +36,7 @@ class Capture:
         for name, f in vars(reference).items():
             if callable(f) and not isinstance(f, type) and not name.startswith("_"):
                 setattr(self, name, self._recording(getattr(native, name)))
-        self.integers = self._integers
+        self.integers, self.booleans = self._integers, self._booleans
 
     def _recording(self, f: Any) -> Any:
         updates = f.__name__ in ("sgd", "adam", "rmsprop")
@@ -66,6 +66,11 @@ class Capture:
         # the kernel that moves float64 moves any 8 bytes
         copy = self._recording(native.copy)
         return copy(x.view(np.float64)).view(np.int64)
+
+    def _booleans(self, x: np.ndarray) -> np.ndarray:
+        """x itself, read where it is again at every replay."""
+        self.hold(x)
+        return x
 
     def hold(self, x: Any) -> None:
         """Keep the memory of an array, or of the arrays in a list or tuple, as long as this capture."""

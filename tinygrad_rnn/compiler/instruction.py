@@ -174,6 +174,11 @@ def _strided(*modes: str) -> Callable[..., list[_Spec]]:
     return specs
 
 
+def _put_where_not(n: tuple[int, ...], panel: int) -> list[_Spec]:
+    y, condition, x = _strided("rw", "r", "r")(n, panel)
+    return [y, (*condition, 1), x]
+
+
 def _matmul(n: tuple[int, ...], panel: int) -> list[_Spec]:
     batch, rows, columns, k = n[:4]
     whole = (batch, rows, columns)
@@ -264,8 +269,19 @@ def _along_axis(n: tuple[int, ...], panel: int) -> list[_Spec]:
     return [("w", n, None), ("r", n, None)]
 
 
+_UNARY = (
+    *("neg", "exp", "log", "sqrt", "relu", "scale", "abs", "square", "reciprocal", "rsqrt", "sign", "floor", "ceil", "clip"),
+    *("exp2", "expm1", "sinh", "cosh", "log1p", "log2", "log10", "logsigmoid", "arcsinh", "arccosh", "arctanh"),
+    *("sin", "cos", "tan", "arcsin", "arccos", "arctan", "softsign"),
+    *("log1p_dx", "arcsin_dx", "arctan_dx", "arcsinh_dx", "arccosh_dx", "arctanh_dx", "softsign_dx"),
+)
+_BINARY = (
+    *("add", "sub", "mul", "div", "pow", "pow_dbase", "pow_dexponent", "equal", "maximum", "minimum", "maximum_da"),
+    *("logaddexp", "logaddexp_da", "arctan2", "hypot", "div_or_zero"),
+)
+
 _SPECS: dict[str, Callable[..., list[_Spec]]] = {
-    **dict.fromkeys(("neg", "exp", "log", "sqrt", "relu", "scale"), _flat("w", "r")),
+    **dict.fromkeys(_UNARY, _flat("w", "r")),
     **dict.fromkeys(
         (
             *("tanh", "sigmoid", "erf", "gelu", "gelu_tanh", "silu", "softplus", "elu", "leaky_relu", "hardtanh"),
@@ -273,9 +289,11 @@ _SPECS: dict[str, Callable[..., list[_Spec]]] = {
         ),
         _flat("w", "w", "r"),
     ),
-    "relu_vjp": _flat("w", "r", "r"),
+    **dict.fromkeys(("relu_vjp", "clip_vjp"), _flat("w", "r", "r")),
     "fill": _flat("w"),
-    **dict.fromkeys(("add", "sub", "mul", "div", "pow", "pow_dbase", "pow_dexponent", "equal"), _strided("w", "r", "r")),
+    **dict.fromkeys(_BINARY, _strided("w", "r", "r")),
+    "put_where_not": _put_where_not,
+    "nonzero": lambda n, panel: [("w", n, None, 1), ("r", n, None)],
     "copy": _strided("w", "r"),
     "accumulate": _strided("rw", "r"),
     "matmul": _matmul,

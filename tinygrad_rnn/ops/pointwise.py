@@ -61,11 +61,93 @@ def _pow_vjp(k, g, x, y, needs):
     )
 
 
+def _maximum_forward(k, x, y):
+    return k.maximum(x, y), (x, y)
+
+
+def _maximum_vjp(k, g, x, y, needs):
+    return (
+        k.sum_to(k.mul(g, k.maximum_da(x, y)), x.shape) if needs[0] else None,
+        k.sum_to(k.mul(g, k.maximum_da(y, x)), y.shape) if needs[1] else None,
+    )
+
+
+def _minimum_forward(k, x, y):
+    return k.minimum(x, y), (x, y)
+
+
+def _minimum_vjp(k, g, x, y, needs):
+    return (
+        k.sum_to(k.mul(g, k.maximum_da(y, x)), x.shape) if needs[0] else None,
+        k.sum_to(k.mul(g, k.maximum_da(x, y)), y.shape) if needs[1] else None,
+    )
+
+
+def _logaddexp_forward(k, x, y):
+    return k.logaddexp(x, y), (x, y)
+
+
+def _logaddexp_vjp(k, g, x, y, needs):
+    return (
+        k.sum_to(k.mul(g, k.logaddexp_da(x, y)), x.shape) if needs[0] else None,
+        k.sum_to(k.mul(g, k.logaddexp_da(y, x)), y.shape) if needs[1] else None,
+    )
+
+
+def _arctan2_forward(k, y, x):
+    return k.arctan2(y, x), (y, x)
+
+
+def _arctan2_vjp(k, g, y, x, needs):
+    # the angle changes by x/r^2 per dy and -y/r^2 per dx, r = hypot(x, y); at (0, 0) by nothing
+    r = k.hypot(y, x)
+    over = k.div_or_zero(g, r)
+    return (
+        k.sum_to(k.mul(over, k.div_or_zero(x, r)), y.shape) if needs[0] else None,
+        k.neg(k.sum_to(k.mul(over, k.div_or_zero(y, r)), x.shape)) if needs[1] else None,
+    )
+
+
+def _hypot_forward(k, x, y):
+    out = k.hypot(x, y)
+    return out, (x, y, out)
+
+
+def _hypot_vjp(k, g, x, y, out, needs):
+    return (
+        k.sum_to(k.mul(g, k.div_or_zero(x, out)), x.shape) if needs[0] else None,
+        k.sum_to(k.mul(g, k.div_or_zero(y, out)), y.shape) if needs[1] else None,
+    )
+
+
+def _where_shape(x, y, condition):
+    return broadcast("where", condition.shape, x, y)
+
+
+def _where_forward(k, x, y, condition):
+    return k.where(condition, x, y), (x.shape, y.shape)
+
+
+def _where_vjp(k, g, x_shape, y_shape, needs, condition):
+    # chosen, not multiplied: what was not taken may be infinite or NaN
+    zero = k.zeros((), g.dtype)
+    return (
+        k.sum_to(k.where(condition, g, zero), x_shape) if needs[0] else None,
+        k.sum_to(k.where(condition, zero, g), y_shape) if needs[1] else None,
+    )
+
+
 add = Op("add", partial(broadcast, "add"), _add_forward, _add_vjp)
 sub = Op("sub", partial(broadcast, "sub"), _sub_forward, _sub_vjp)
 mul = Op("mul", partial(broadcast, "mul"), _mul_forward, _mul_vjp)
 div = Op("div", partial(broadcast, "div"), _div_forward, _div_vjp)
 pow = Op("pow", partial(broadcast, "pow"), _pow_forward, _pow_vjp)
+maximum = Op("maximum", partial(broadcast, "maximum"), _maximum_forward, _maximum_vjp)
+minimum = Op("minimum", partial(broadcast, "minimum"), _minimum_forward, _minimum_vjp)
+logaddexp = Op("logaddexp", partial(broadcast, "logaddexp"), _logaddexp_forward, _logaddexp_vjp)
+arctan2 = Op("arctan2", partial(broadcast, "arctan2"), _arctan2_forward, _arctan2_vjp)
+hypot = Op("hypot", partial(broadcast, "hypot"), _hypot_forward, _hypot_vjp)
+where = Op("where", _where_shape, _where_forward, _where_vjp)
 
 
 # ---- one input
@@ -158,6 +240,17 @@ erf, silu, softplus, elu, leaky_relu, hardtanh = (
 )
 gelu = Op("gelu", _same, _gelu_forward, _derivative_vjp, kind="activation")
 relu = Op("relu", _same, _relu_forward, _relu_vjp, kind="activation")
+
+
+def _clip_forward(k, x, low, high):
+    return k.clip(x, low, high), (x,)
+
+
+def _clip_vjp(k, g, x, needs, low, high):
+    return (k.clip_vjp(g, x, low, high),)
+
+
+clip = Op("clip", _same, _clip_forward, _clip_vjp)
 
 
 # ---- one input and chance
