@@ -243,8 +243,11 @@ BINARY(add, a + b)
 BINARY(sub, a - b)
 BINARY(mul, a *b)
 BINARY(div, a / b)
-BINARY(pow, M(pow)(a, b))
-BINARY(pow_dbase, b == 0 ? 0 : b * M(pow)(a, b - 1))                 /* d(a^b)/da; a^0 is constant */
+/* a^b; the exponents that people write are products, within 1 ulp: of one exponent for all, the compiler makes vector code of them */
+INLINE real FN(power)(real a, real b) { return b == 2 ? a * a : b == 1 ? a : b == 3 ? a * a * a : M(pow)(a, b); }
+
+BINARY(pow, FN(power)(a, b))
+BINARY(pow_dbase, b == 0 ? 0 : b * FN(power)(a, b - 1))                /* d(a^b)/da; a^0 is constant */
 BINARY(pow_dexponent, a == 0 && b >= 0 ? 0 : M(pow)(a, b) * M(log)(a)) /* d(a^b)/db; its limit 0 at a = 0 */
 BINARY(equal, a == b)
 BINARY(maximum, (a >= b) | (a != a) ? a : b) /* NaN where either is */
