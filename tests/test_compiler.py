@@ -778,6 +778,62 @@ def test_zeros_are_overwritten():
     compare(fn, [(ONES * 3,), (ONES * 5,)], ["overwrite"], [p])
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [np.s_[:, :2], np.s_[:, 2:]],  # all there is
+        [np.s_[:, :2], np.s_[:, 2:3]],
+        [np.s_[:2, :2], np.s_[:2, 2:]],  # all columns, but not in every row
+        [np.s_[1:, :2], np.s_[1:, 2:]],
+        [np.s_[0], np.s_[:, :2]],  # a row, and columns of all
+        [np.s_[0], np.s_[:, :4]],
+        [np.s_[:, :2], np.s_[0], np.s_[:, 2:]],
+        [np.s_[:, 1:3], np.s_[:, :2], np.s_[:, 2:]],  # some twice
+        [np.s_[:, :3], np.s_[:, :2], np.s_[:, 3:]],
+        [np.s_[:, ::2], np.s_[:, 1::2]],
+        [np.s_[0, :1], np.s_[0], np.s_[:, 1:]],
+        [np.s_[:, :2], np.s_[:, 2:], np.s_[:, :2]],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("rows", [1, 3])
+def test_zeros_are_overwritten_by_columns(parts, rows):
+    """But never left out where something of them is seen."""
+    p = tr.nn.Parameter(np.linspace(1, 2, 4 * rows).reshape(rows, 4))
+
+    def fn(x):
+        p.zero_grad()
+        h = p * x
+        first, *others = [tr.tanh(h[part]).sum() for part in reversed(parts)]
+        loss = sum(others, first)
+        loss.backward()
+        return loss
+
+    rng = np.random.default_rng(0)
+    for passes in (["overwrite"], ALL):
+        step = compare(fn, [(rng.standard_normal((rows, 4)),) for _ in range(2)], passes, [p])
+        step.program._arena.view(np.uint8)[...] = 0xFF  # nan, wherever nothing is written
+        p.value[...] = 1.0
+        assert np.isfinite(step(np.ones((rows, 4))).value) and np.isfinite(p.grad).all()
+
+
+@pytest.mark.parametrize("passes", [(), EXACT, ALL])
+def test_rows_of_another_length_stay_apart(passes):
+    """What lies in memory as the rows of a kernel do not: a product that is reshaped before its gates, a state before it is joined."""
+    rng = np.random.default_rng(0)
+    w, a, b, c = (tr.nn.Parameter(rng.standard_normal(s), name=f"p{s}") for s in ((3, 8), (2, 6), (2, 6), (2, 6)))
+
+    def step(x):
+        for p in (w, a, b, c):
+            p.zero_grad()
+        gates = tr.lstm_gates((x @ w).reshape(4, 4))
+        joined = tr.concatenate([tr.functions.addcmul(a, b, c).reshape(4, 3), gates], axis=-1)
+        (joined * joined).sum().backward()
+        return gates, joined
+
+    compare(step, [(tr.Tensor(rng.standard_normal((2, 3))),) for _ in range(2)], passes, [w, a, b, c])
+
+
 def test_copies_are_placed():
     names, step = kernels(lambda x: tr.stack([tr.exp(x), tr.tanh(x), tr.exp(x * 2.0)]), ["place"], ONES)
     assert "copy" not in names

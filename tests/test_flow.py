@@ -510,6 +510,11 @@ def test_the_half_life_of_a_cell_is_that_of_its_forget_gates(bias, half_life):
     kept = graph.why().numbers["kept"]
     assert kept["mean"] == pytest.approx(1 / (1 + np.exp(-bias)))
     assert kept["half_life"] == pytest.approx(half_life, abs=0.02)
+    net.bias_ih_l0.value[4:8] += [-2, -1, 1, 4]  # halves are of the product of the gates, not of their mean
+    other = tr.trace(net, inputs(30, 2, 2), loss=lambda y: y[-1].sum()).why().numbers["kept"]
+    gates = 1 / (1 + np.exp(-net.bias_ih_l0.value[4:8]))
+    assert other["mean"] == pytest.approx(gates.mean())
+    assert gates.prod() ** (other["half_life"] / 4) == pytest.approx(0.5)
     rate = graph.gain().log_gain[-1] - graph.gain().log_gain[1]  # from c to c, once the signal is in the cells
     assert rate / 28 == pytest.approx(-np.log(2) / kept["half_life"], abs=1e-9)
 
