@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from op_cases import CASES
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.backends import native
+from tinygrad_rnn.backends import native, reference
 from tinygrad_rnn.compiler import ACROSS_STEPS, EXACT, PASSES, CaptureError
 from tinygrad_rnn.compiler.capture import Capture
 from tinygrad_rnn.compiler.instruction import _SPECS, regions
@@ -199,6 +199,28 @@ def test_gates_of_a_square_weight():
     for batch in (1, 3):
         calls = [(tr.Tensor(rng.standard_normal((batch, 3))), tr.Tensor(rng.standard_normal((batch, 8)))) for _ in range(2)]
         assert "rnn_cell" in [i.kernel for i in compare(step, calls, ALL, [w, u]).program]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("batch", "hidden", "features"), [(1, 720, 720), (40, 130, 130), (200, 100, 100), (3000, 20, 40)])
+def test_gates_of_large_products(batch, hidden, features, dtype, isa):
+    """Every thread knows which gates its part of the columns belongs to."""
+    rng = np.random.default_rng(0)
+    w = tr.Tensor((rng.standard_normal((4 * hidden, features)) / features**0.5).astype(dtype))
+    x = rng.standard_normal((batch, features)).astype(dtype)
+    expected, _ = reference.lstm_gates(x.astype("f8") @ w.value.T.astype("f8"))
+    before, results = tr.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            tr.set_num_threads(threads)
+            step = tr.compile(lambda x: tr.lstm_gates(tr.linear(x, w)))
+            results.append([step(x).value for _ in range(3)][-1])
+            assert [i.kernel for i in step.program] == ["matmul"]
+    finally:
+        tr.set_num_threads(before)
+    close(results[0], expected.astype(dtype), False)
+    for y in results[1:]:
+        np.testing.assert_array_equal(y, results[0])
 
 
 def test_a_composed_cell_becomes_one_call_a_step_and_direction():
