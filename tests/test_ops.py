@@ -934,3 +934,8 @@ def test_an_unknown_reduction_is_refused():
     for call in [*of_classes, *[lambda r, n=n: getattr(tr, n)(np.ones(2), np.ones(2), r) for n in names]]:
         with pytest.raises(ValueError, match="unknown reduction 'avg'; expected one of mean, sum, none"):
             call("avg")
+
+
+def test_linear_takes_arrays():
+    x, w, b = np.ones((2, 3), np.float32), np.ones((4, 3), np.float32), np.ones(4, np.float32)
+    np.testing.assert_array_equal(tr.linear(x, w, b).value, np.full((2, 4), 4, np.float32))

@@ -329,7 +329,7 @@ def matmul(x: Any, y: Any) -> Tensor:
 def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x(..., I) weight(O, I)^T + bias(O) -> (..., O)"""
     x, weight = _pair(x, weight)
-    return record(Tensor, ops.linear, (x, weight) if bias is None else (x, weight, bias))
+    return record(Tensor, ops.linear, (x, weight) if bias is None else (x, weight, as_tensor(bias)))
 
 
 def rnn_cell(
