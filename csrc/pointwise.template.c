@@ -145,7 +145,6 @@ WITH_DERIVATIVE(softplus, 64, 0, FN(softplus_of)(x, &d), d)
 WITH_DERIVATIVE(elu, 32, 1, FN(elu_of)(x, c0, &d), d)
 WITH_DERIVATIVE(leaky_relu, 8, 1, x > 0 ? x : c0 * x, x > 0 ? 1 : c0)
 WITH_DERIVATIVE(hardtanh, 8, 2, x < c0 ? c0 : x > c1 ? c1 : x, (x > c0) & (x < c1)) /* NaN stays NaN */
-WITH_DERIVATIVE(absolute, 8, 0, M(fabs)(x), x > 0 ? 1 : x < 0 ? -1 : x)             /* 0 at 0, NaN at NaN */
 /* c1 x^2 / 2 where |x| <= c0, beyond it the tangent (Huber 1964) */
 WITH_DERIVATIVE(huber, 8, 2, c1 * (M(fabs)(x) <= c0 ? REAL(0.5, 0.5) * x * x : c0 * (M(fabs)(x) - REAL(0.5, 0.5) * c0)),
                 c1 * (x < -c0 ? -c0 : x > c0 ? c0 : x))

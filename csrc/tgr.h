@@ -35,7 +35,7 @@ typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
 #define TGR_KERNELS(X) \
     X(neg, 2, 1, 0) X(exp, 2, 1, 0) X(log, 2, 1, 0) X(sqrt, 2, 1, 0) X(relu, 2, 1, 0) X(relu_vjp, 3, 1, 0) \
     X(tanh, 3, 1, 0) X(sigmoid, 3, 1, 0) X(erf, 3, 1, 0) X(gelu, 3, 1, 0) X(gelu_tanh, 3, 1, 0) X(silu, 3, 1, 0) \
-    X(softplus, 3, 1, 0) X(elu, 3, 1, 1) X(leaky_relu, 3, 1, 1) X(hardtanh, 3, 1, 2) X(absolute, 3, 1, 0) X(huber, 3, 1, 2) \
+    X(softplus, 3, 1, 0) X(elu, 3, 1, 1) X(leaky_relu, 3, 1, 1) X(hardtanh, 3, 1, 2) X(huber, 3, 1, 2) \
     X(scale, 2, 1, 1) X(fill, 1, 1, 1) \
     X(abs, 2, 1, 0) X(square, 2, 1, 0) X(reciprocal, 2, 1, 0) X(rsqrt, 2, 1, 0) X(sign, 2, 1, 0) X(floor, 2, 1, 0) \
     X(ceil, 2, 1, 0) X(exp2, 2, 1, 0) X(expm1, 2, 1, 0) X(sinh, 2, 1, 0) X(cosh, 2, 1, 0) X(log1p, 2, 1, 0) X(log2, 2, 1, 0) \

@@ -55,7 +55,7 @@ cdef extern from "tgr.h":
     int TGR_K_softmax, TGR_K_log_softmax, TGR_K_nll, TGR_K_cross_entropy_vjp, TGR_K_take, TGR_K_take_add
     int TGR_K_add_norm, TGR_K_clip_to_norm, TGR_K_clip_to_value, TGR_K_sgd, TGR_K_adam, TGR_K_rmsprop, TGR_K_keep_mask
     int TGR_K_erf, TGR_K_gelu, TGR_K_gelu_tanh, TGR_K_silu, TGR_K_softplus, TGR_K_elu, TGR_K_leaky_relu, TGR_K_hardtanh
-    int TGR_K_absolute, TGR_K_huber, TGR_K_nll_vjp, TGR_K_count_targets, TGR_K_bce_with_logits
+    int TGR_K_huber, TGR_K_nll_vjp, TGR_K_count_targets, TGR_K_bce_with_logits
     int TGR_K_layer_norm, TGR_K_layer_norm_vjp, TGR_K_moments, TGR_K_batch_norm, TGR_K_batch_norm_vjp, TGR_K_track_moments
     int TGR_K_pack, TGR_K_rnn_cell, TGR_K_rnn_cell_vjp, TGR_K_multiply_adds
     int TGR_K_lstm_gates, TGR_K_lstm_state, TGR_K_lstm_state_vjp, TGR_K_addcmul, TGR_K_addcmul_vjp, TGR_K_lerp, TGR_K_lerp_vjp
@@ -748,11 +748,6 @@ def hardtanh(cnp.ndarray x not None, double min_val, double max_val):
     cdef double c[2]
     c[0], c[1] = min_val, max_val
     return with_derivative(TGR_K_hardtanh, x, c)
-
-
-def absolute(cnp.ndarray x not None):
-    """(|x|, the sign of x), which is 0 at 0."""
-    return with_derivative(TGR_K_absolute, x)
 
 
 def huber(cnp.ndarray x not None, double delta, double factor):

@@ -251,10 +251,6 @@ def hardtanh(x, min_val, max_val):
     return _both("hardtanh", lambda x: (np.clip(x, min_val, max_val), (x > min_val) & (x < max_val)), x)
 
 
-def absolute(x):
-    return _both("absolute", lambda x: (np.abs(x), np.sign(x)), x)
-
-
 def huber(x, delta, factor):
     def both(x):
         inside = np.abs(x) <= delta

@@ -285,7 +285,7 @@ _SPECS: dict[str, Callable[..., list[_Spec]]] = {
     **dict.fromkeys(
         (
             *("tanh", "sigmoid", "erf", "gelu", "gelu_tanh", "silu", "softplus", "elu", "leaky_relu", "hardtanh"),
-            *("absolute", "huber"),
+            "huber",
         ),
         _flat("w", "w", "r"),
     ),

@@ -14,7 +14,7 @@ from .layers import Seed, nonlinearity_of, positive
 from .module import Module, Parameter
 
 CELL_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-Parameters = tuple[Parameter | None, ...]  # in that order; biases None without bias
+Parameters = tuple[Any, ...]  # of a cell, in that order; biases are None without bias
 State = tuple[Tensor, ...]  # what a step hands to the next: (h,), of an LSTM (h, c)
 Step = Callable[[Tensor, State, Parameters], State]
 
@@ -53,7 +53,7 @@ def rnn_step(phi: Callable[[Tensor], Tensor]) -> Step:
 
     def step(x: Tensor, state: State, parameters: Parameters) -> State:
         w_ih, w_hh, b_ih, b_hh = parameters
-        z = _named("z", F.linear(x, w_ih, b_ih) + F.linear(state[0], w_hh, b_hh))  # type: ignore[arg-type]
+        z = _named("z", F.linear(x, w_ih, b_ih) + F.linear(state[0], w_hh, b_hh))
         return (_named("h", phi(z)),)
 
     return step
@@ -77,7 +77,7 @@ def lstm_step(x: Tensor, state: State, parameters: Parameters) -> State:
     "h"."""
     h, c = state
     w_ih, w_hh, b_ih, b_hh = parameters
-    z = _named("z", F.linear(x, w_ih, b_ih) + F.linear(h, w_hh, b_hh))  # type: ignore[arg-type]
+    z = _named("z", F.linear(x, w_ih, b_ih) + F.linear(h, w_hh, b_hh))
     gates, hidden = F.lstm_gates(z), h.shape[-1]
     i, f, g, o = [_named(name, gates[..., n * hidden : (n + 1) * hidden]) for n, name in enumerate("ifgo")]
     c = _named("c", F.lstm_state(i, f, g, c))
@@ -90,7 +90,7 @@ def gru_step(x: Tensor, state: State, parameters: Parameters) -> State:
     (h,) = state
     w_ih, w_hh, b_ih, b_hh = parameters
     hidden = h.shape[-1]
-    from_x, from_h = F.linear(x, w_ih, b_ih), F.linear(h, w_hh, b_hh)  # type: ignore[arg-type]
+    from_x, from_h = F.linear(x, w_ih, b_ih), F.linear(h, w_hh, b_hh)
     gates = F.sigmoid(from_x[..., : 2 * hidden] + from_h[..., : 2 * hidden])
     r, z = _named("r", gates[..., :hidden]), _named("z", gates[..., hidden:])
     n = _named("n", F.tanh(F.addcmul(from_x[..., 2 * hidden :], r, from_h[..., 2 * hidden :])))

@@ -261,7 +261,9 @@ def resolve(init: str | Draw, default: Draw | None) -> Draw:
     known = [name for name, draw in INITS.items() if draw or default]
     if not isinstance(init, str) or init not in known:
         raise ValueError(f"unknown init {init!r}; expected one of {', '.join(known)}, or a function of a generator and a shape")
-    return INITS[init] or default  # type: ignore[return-value]
+    draw = INITS[init] or default
+    assert draw is not None  # or it would not be known
+    return draw
 
 
 def _checked(draw: Draw) -> Draw:

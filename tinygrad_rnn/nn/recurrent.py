@@ -20,7 +20,7 @@ from .unrolled import UnrolledRNN
 
 
 class _Recurrent(Module):
-    """What recurrent nets over a sequence share, with PyTorch's parameters, shapes, initial bounds and results.
+    """As in every recurrent net here, with PyTorch's parameters, shapes, initial bounds and results:
 
     input     (T, B, input_size), (B, T, input_size) with batch_first, or (T, input_size) without a batch
     state     (D num_layers, B, hidden_size), or (D num_layers, hidden_size) without a batch, D being 2 where bidirectional and

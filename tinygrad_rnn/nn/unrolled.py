@@ -9,6 +9,7 @@ import numpy as np
 
 from ..tape import scope
 from ..tensor import Tensor
+from .cells import Parameters
 from .init import generator
 from .layers import Linear, Seed, nonlinearity_of, positive
 from .module import Module, Parameter
@@ -51,10 +52,10 @@ class UnrolledRNN(Module):
         self._rnn = rnn
         self._build([[rnn.cell_parameters(layer) for layer in range(rnn.num_layers)]] * steps)
 
-    def _build(self, cells: list[list[tuple[Parameter | None, ...]]]) -> None:
+    def _build(self, cells: list[list[Parameters]]) -> None:
         phi = nonlinearity_of(self.nonlinearity)
         self.layers = [
-            [InjectedLayer(Linear.of(w_ih, b_ih), Linear.of(w_hh, b_hh), phi) for w_ih, w_hh, b_ih, b_hh in step]  # type: ignore[arg-type]
+            [InjectedLayer(Linear.of(w_ih, b_ih), Linear.of(w_hh, b_hh), phi) for w_ih, w_hh, b_ih, b_hh in step]
             for step in cells
         ]
 

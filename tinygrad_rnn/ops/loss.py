@@ -137,9 +137,13 @@ def _mse_loss_vjp(k, g, difference, needs, reduction):
 # the others keep the derivative of every entry's loss
 
 
+def _absolute(k, difference):
+    return k.abs(difference), k.sign(difference)
+
+
 def _l1_loss_forward(k, x, y, reduction):
     _pair_shape("l1_loss", x.shape, y.shape, reduction)
-    losses, slopes = k.absolute(k.sub(x, y))
+    losses, slopes = _absolute(k, k.sub(x, y))
     return _reduce(k, losses, reduction), (slopes,)
 
 
@@ -152,7 +156,7 @@ def _huber_loss_forward(k, x, y, reduction, delta):
 def _smooth_l1_loss_forward(k, x, y, reduction, beta):
     _pair_shape("smooth_l1_loss", x.shape, y.shape, reduction)
     difference = k.sub(x, y)
-    losses, slopes = k.huber(difference, beta, 1 / beta) if beta else k.absolute(difference)
+    losses, slopes = k.huber(difference, beta, 1 / beta) if beta else _absolute(k, difference)
     return _reduce(k, losses, reduction), (slopes,)
 
 

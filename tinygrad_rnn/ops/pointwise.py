@@ -50,15 +50,20 @@ def _div_vjp(k, g, x_shape, y, out, needs):
     )
 
 
+def _times_derivatives(k, g, x, y, needs, dx, dy):
+    """g times the derivatives by x and by y, which dx() and dy() give in the shape of g."""
+    return (
+        k.sum_to(k.mul(g, dx()), x.shape) if needs[0] else None,
+        k.sum_to(k.mul(g, dy()), y.shape) if needs[1] else None,
+    )
+
+
 def _pow_forward(k, x, y):
     return k.pow(x, y), (x, y)
 
 
 def _pow_vjp(k, g, x, y, needs):
-    return (
-        k.sum_to(k.mul(g, k.pow_dbase(x, y)), x.shape) if needs[0] else None,
-        k.sum_to(k.mul(g, k.pow_dexponent(x, y)), y.shape) if needs[1] else None,
-    )
+    return _times_derivatives(k, g, x, y, needs, lambda: k.pow_dbase(x, y), lambda: k.pow_dexponent(x, y))
 
 
 def _maximum_forward(k, x, y):
@@ -66,10 +71,7 @@ def _maximum_forward(k, x, y):
 
 
 def _maximum_vjp(k, g, x, y, needs):
-    return (
-        k.sum_to(k.mul(g, k.maximum_da(x, y)), x.shape) if needs[0] else None,
-        k.sum_to(k.mul(g, k.maximum_da(y, x)), y.shape) if needs[1] else None,
-    )
+    return _times_derivatives(k, g, x, y, needs, lambda: k.maximum_da(x, y), lambda: k.maximum_da(y, x))
 
 
 def _minimum_forward(k, x, y):
@@ -77,10 +79,7 @@ def _minimum_forward(k, x, y):
 
 
 def _minimum_vjp(k, g, x, y, needs):
-    return (
-        k.sum_to(k.mul(g, k.maximum_da(y, x)), x.shape) if needs[0] else None,
-        k.sum_to(k.mul(g, k.maximum_da(x, y)), y.shape) if needs[1] else None,
-    )
+    return _times_derivatives(k, g, x, y, needs, lambda: k.maximum_da(y, x), lambda: k.maximum_da(x, y))
 
 
 def _logaddexp_forward(k, x, y):
@@ -88,10 +87,7 @@ def _logaddexp_forward(k, x, y):
 
 
 def _logaddexp_vjp(k, g, x, y, needs):
-    return (
-        k.sum_to(k.mul(g, k.logaddexp_da(x, y)), x.shape) if needs[0] else None,
-        k.sum_to(k.mul(g, k.logaddexp_da(y, x)), y.shape) if needs[1] else None,
-    )
+    return _times_derivatives(k, g, x, y, needs, lambda: k.logaddexp_da(x, y), lambda: k.logaddexp_da(y, x))
 
 
 def _arctan2_forward(k, y, x):
