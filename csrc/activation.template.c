@@ -21,6 +21,12 @@ static void FN(activate)(tgr_activation f, ptrdiff_t n, real *y, real *dy, const
             y[i] = value; \
         } \
     }
+#if !TGR_DOUBLE && TGR_VECTOR_BYTES == 64
+    if (f == TGR_TANH || f == TGR_SIGMOID) {
+        activate_by_table(f, n, y, dy, x);
+        return;
+    }
+#endif
     switch (f) {
     case TGR_IDENTITY: EACH(x[i], 1) break;
     case TGR_TANH: EACH(FN(tanh_of)(x[i], &d), d) break;

@@ -7,6 +7,8 @@
 #else
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,prefer-vector-width=512")
 #endif
+#include <immintrin.h>
+#include "tanh_table.h"
 #define TGR_ISA avx512
 #define TGR_VECTOR_BYTES 64
 #define TGR_MR 12

@@ -2,6 +2,7 @@
 #include "templating.h"
 #include "elementary.template.c"
 #include "functions.template.c"
+#include "lookup.template.c"
 #include "activation.template.c"
 #include "pointwise.template.c"
 #include "strided.template.c"

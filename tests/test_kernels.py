@@ -375,6 +375,18 @@ def test_elementary_functions_at_special_values(name, dtype, isa):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", sorted({**ULPS, **ACTIVATION_ULPS}))
+def test_bits_depend_neither_on_neighbours_nor_on_length(name, dtype, isa):
+    """A vector that holds huge values, or the end of an array, may take another way."""
+    rng = np.random.default_rng(3)
+    x = rng.permutation(elementary_points(name, dtype, 100, rng))[:231]
+    x[::11] = np.resize([5, 7.9, -17, 40, -90, 1e5, 1e30, np.inf, -np.inf, np.nan], 21)
+    alone = [np.concatenate(v) for v in zip(*[elementary(name, x[i : i + 1]) for i in range(x.size)], strict=True)]
+    for together, one_by_one in zip(elementary(name, x), alone, strict=True):
+        np.testing.assert_array_equal(together, one_by_one)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_derivatives_underflow_gradually(dtype, isa):
     tiny = np.finfo(dtype).smallest_subnormal
     for name, factor in (("tanh", 2.0), ("sigmoid", 1.0), ("softplus", -1.0), ("elu", -1.0)):
