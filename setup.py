@@ -1,4 +1,5 @@
-"""Builds the one extension module: the Cython wrapper and the C kernels it calls. Everything else is in pyproject.toml."""
+"""Builds the extension modules: the Cython wrapper with the C kernels it calls, and the way of a repeated call of a compiled
+function. Everything else is in pyproject.toml."""
 
 from glob import glob
 
@@ -28,4 +29,12 @@ native = Extension(
     extra_link_args=["-pthread"],
 )
 
-setup(ext_modules=cythonize([native]))
+shortcut = Extension(
+    "tinygrad_rnn.compiler._shortcut",
+    sources=["tinygrad_rnn/compiler/_shortcut.pyx"],
+    include_dirs=[numpy.get_include()],
+    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+    extra_compile_args=FLAGS,
+)
+
+setup(ext_modules=cythonize([native, shortcut]))

@@ -1068,6 +1068,154 @@ def test_from_many_threads():
     assert not wrong
 
 
+class _Subclass(np.ndarray):
+    pass
+
+
+class _Doubled:
+    factor = 2.0
+
+
+def test_calls_after_the_first_replay_take_the_shortcut_where_nothing_else_differs():
+    layer = tr.nn.Sequential(tr.nn.Linear(3, 3, dtype=np.float64, seed=0), tr.nn.Dropout(0.5))
+    layer.eval()
+    p = layer[0].weight
+
+    def fn(x, how="sum", scale=_Doubled, n=1):
+        layer.zero_grad()
+        y = layer(tr.Tensor(x) if isinstance(x, np.ndarray) else x) * (scale.factor if hasattr(scale, "factor") else scale)
+        loss = y.sum() if how == "sum" else (y * y).sum()
+        loss = loss * float(n)
+        if how != "no gradient":
+            loss.backward()
+        return loss
+
+    step, rng = tr.compile(fn), np.random.default_rng(0)
+    ran = []
+    call = step._call
+
+    class Watched(type(step)):
+        def _call(self, *arguments):
+            ran.append(arguments)
+            return call(*arguments)
+
+    step.__class__ = Watched
+
+    def check(*arguments, **keywords):
+        ran.clear()
+        got = step(*arguments, **keywords)
+        direct, gradient = not ran, None if p.grad is None else p.grad.copy()
+        expected = fn(*arguments, **keywords)
+        np.testing.assert_allclose(got.value, expected.value, rtol=1e-12)
+        np.testing.assert_allclose(gradient, p.grad, rtol=1e-12)
+        return direct
+
+    def settle(*arguments):
+        for _ in range(4):
+            check(rng.standard_normal((2, 3)), *arguments)
+        assert check(rng.standard_normal((2, 3)), *arguments)
+
+    settle()
+    x = rng.standard_normal((3, 2)).T
+    assert check(x) and check(x[::-1]) and check(np.asfortranarray(x)) and check(x.astype(">f8"))
+    for other in (
+        lambda: check(rng.standard_normal((3, 3))),  # another shape, and the same number of entries
+        lambda: check(rng.standard_normal((2, 1, 3))),
+        lambda: check(tr.Tensor(x)),
+        lambda: check(x, "square"),
+        lambda: check(x, how="sum"),
+        lambda: check(x, "sum", 3.0),
+        lambda: check(x, "sum", _Doubled, 7),
+        lambda: check(x.view(_Subclass)),
+    ):
+        settle()
+        assert not other()
+    settle()
+    p.value[...] *= 2  # in place: seen, and no reason to leave
+    assert check(x)
+    p.value = p.value.copy()
+    assert not check(x)
+    settle()
+    layer.train()
+    ran.clear()
+    step(x)
+    assert ran
+    layer.eval()
+    ran.clear()
+    step(x)
+    assert ran  # a mode was changed: the modules are looked at once
+    settle()
+    with tr.no_grad():
+        ran.clear()
+        step(x, "no gradient")
+        assert ran
+    settle()
+    with tr.Tape() as tape:
+        ran.clear()
+        step(x)
+        assert ran and tape.nodes
+    settle()
+    with tr.use_backend("reference"):
+        ran.clear()
+        step(x)
+        assert ran
+    settle()
+    with pytest.raises(TypeError):
+        step()
+    with pytest.raises(TypeError):
+        step(x, "sum", _Doubled, 1, 5)
+    settle()
+
+
+def test_the_shortcut_minds_gradients_and_arguments_that_are_equal():
+    p = tr.Tensor(np.ones(3), requires_grad=True)
+
+    def accumulate(x, name, n):
+        (p * x).sum().backward()
+        return x
+
+    step = tr.compile(accumulate)
+    names = ["".join(["na", "me"]) for _ in range(12)]  # equal, not the same
+    total = np.zeros(3)
+    for i in range(12):
+        x = np.full(3, float(i))
+        result = step(x, names[i], 1000 + 0 * i)
+        assert result is not x
+        np.testing.assert_array_equal(result, x)
+        total += x
+        np.testing.assert_array_equal(p.grad, total)
+    assert step._shortcut is not None
+    p.grad = np.full(3, 100.0)  # another array: what the program adds to must not be the old one
+    step(np.ones(3), names[0], 1000)
+    np.testing.assert_array_equal(p.grad, 101.0)
+    p.grad = None
+    step(np.ones(3), names[0], 1000)
+    np.testing.assert_array_equal(p.grad, 1.0)
+
+
+def test_the_shortcut_holds_no_argument():
+    step = tr.compile(lambda x: tr.Tensor(x).sum())
+    x = np.arange(4.0)
+    for n in range(5):
+        x = np.arange(4.0) + n
+        step(x)
+    alive = weakref.ref(x)
+    del x
+    gc.collect()
+    assert alive() is None
+
+
+def test_an_index_outside_its_axis_in_a_shortcut():
+    table = tr.Tensor(np.arange(6.0).reshape(3, 2))
+    step = tr.compile(lambda i: tr.embedding(table, i).sum())
+    for n in range(5):
+        step(np.array([n % 3, 1]))
+    assert step._shortcut is not None
+    with pytest.raises(IndexError, match="outside its axis"):
+        step(np.array([7, 1]))
+    np.testing.assert_array_equal(step(np.array([2, 1])).value, 14.0)
+
+
 # ---- what cannot be captured
 
 

@@ -284,10 +284,12 @@ cdef class Replay:
     was made.
 
     calls   (kernel name, dtype 0 or 1, addresses, sizes, constants) each. The memory behind the addresses must be there, and of
-            the extents that the sizes say, at every run: whoever makes a Replay holds it."""
+            the extents that the sizes say, at every run: whoever makes a Replay holds it.
+
+    count is how many there are, and runs how often `run` was called."""
     cdef const tgr_isa *isa
     cdef tgr_call *calls
-    cdef readonly ptrdiff_t count
+    cdef readonly ptrdiff_t count, runs
     cdef object pointers, sizes, constants  # numpy arrays that own the tables
 
     def __init__(self, list calls):
@@ -328,6 +330,7 @@ cdef class Replay:
         cdef const double *c = <const double *>cnp.PyArray_DATA(self.constants)
         if not 0 <= start <= end <= self.count:
             raise ValueError(f"Replay: {start}..{end} lies outside the {self.count} calls")
+        self.runs += 1
         with nogil:
             done = tgr_replay(self.isa, self.calls + start, end - start, p, n, c)
         return done

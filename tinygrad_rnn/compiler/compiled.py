@@ -15,6 +15,7 @@ import numpy as np
 from ..backends import native
 from ..tape import recording_mode
 from ..tensor import Tensor
+from ._shortcut import WithShortcut
 from .call import CapturedCall, key_of
 from .live import LiveGraph
 from .passes import PASSES
@@ -65,7 +66,7 @@ def compile(
     return Compiled(fn, passes, check, programs, checkpoint_every)
 
 
-class Compiled:
+class Compiled(WithShortcut):
     """A compiled function; see compile().
 
     program   the program of the last call; None where that ran `fn` itself
@@ -108,7 +109,8 @@ class Compiled:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else MethodType(self, instance)
 
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+    def _call(self, arguments: tuple, keywords: dict) -> Any:
+        """Every call but those that are the replay of the one before; see _shortcut.pyx."""
         backend, tape, wanted = recording_mode()
         if backend is not native or tape is not None:
             return self._fn(*arguments, **keywords)
@@ -126,11 +128,15 @@ class Compiled:
                 self._last_key = key
                 if candidates:
                     self._captured.move_to_end(key)
+            self._shortcut = None
             for captured in candidates:
                 if captured.fits():
                     self._last = captured
                     if captured.settled or not (self._check and captured.to_check(arrays)):
-                        return captured.replayed(arrays, tensors)
+                        results = captured.replayed(arrays, tensors)
+                        if not keywords:
+                            self._shortcut = captured.shortcut(arguments, self._lock)
+                        return results
                     return self._checked(captured, key, arguments, keywords, arrays, tensors)
             return self._capture(key, arguments, keywords, arrays, tensors)
 

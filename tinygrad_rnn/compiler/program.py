@@ -48,7 +48,8 @@ class Program:
     print(program)     the list, with what each call is for; program.explain() says what each pass did
     len(program)       number of calls
     program.bytes      memory that it allocated for itself; inputs and parameters are arrays beside it
-    program.runs       how often it was run"""
+    program.runs       how often it was run
+    program.replay     the calls, ready to be repeated; run() is replay.run() with its errors"""
 
     def __init__(
         self,
@@ -71,9 +72,9 @@ class Program:
         self._keep_old(listing, watched)
         self.instructions = listing.instructions
         self._allocate(listing)
-        self._replay = native.Replay([self._call(i) for i in self.instructions])
-        self.runs = 0
-        self._recomputed: dict[Buffer, np.ndarray] = {}
+        self.replay = native.Replay([self._call(i) for i in self.instructions])
+        self._recomputed: dict[Buffer, np.ndarray] = {}  # by the run numbered:
+        self._recomputed_in = 0
 
     # ---- memory
 
@@ -131,14 +132,19 @@ class Program:
 
     # ---- running and reading
 
+    @property
+    def runs(self) -> int:
+        return self.replay.runs
+
     def run(self) -> None:
         """Repeat the calls. Raises IndexError where a kernel met an index outside its axis."""
-        done = self._replay.run()
-        if self._recomputed:
-            self._recomputed = {}
-        self.runs += 1
-        if done < len(self.instructions):
-            raise IndexError(f"{self._line(self.instructions[done])}: an index lies outside its axis")
+        done = self.replay.run()
+        if done < self.replay.count:
+            raise self.failure(done)
+
+    def failure(self, done: int) -> Exception:
+        """The error of a run that ended after so many calls."""
+        return IndexError(f"{self._line(self.instructions[done])}: an index lies outside its axis")
 
     def array(self, slot: Slot) -> np.ndarray:
         """The array of a slot, in the program's own memory: the next run changes it."""
@@ -171,6 +177,8 @@ class Program:
 
     def _recompute(self, wanted: Buffer) -> np.ndarray:
         """The bytes of a buffer that the passes left out, by the calls that made it in the capture."""
+        if self._recomputed_in != self.runs:
+            self._recomputed, self._recomputed_in = {}, self.runs
         if wanted not in self._recomputed:
             writers = self._writers()
             needed: set[int] = set()
