@@ -50,3 +50,27 @@ static void FN(activate_part)(tgr_activation f, ptrdiff_t start, ptrdiff_t width
         FN(activate)(gate == 2 ? TGR_TANH : TGR_SIGMOID, end - i, y + i, dy ? dy + i : NULL, x + i);
     }
 }
+
+/* Whether `activated` serves an activation: of a vector that is in a register already. */
+INLINE int FN(in_registers)(tgr_activation f)
+{
+#if !TGR_DOUBLE && TGR_VECTOR_BYTES == 64
+    return f == TGR_TANH;
+#else
+    (void)f;
+    return 0;
+#endif
+}
+
+/* f(x) of such an activation; its derivative to dy where that is not NULL */
+INLINE vec FN(activated)(vec x, real *dy)
+{
+#if !TGR_DOUBLE && TGR_VECTOR_BYTES == 64
+    const value_and_slope v = tanh_of_vector(x);
+    if (dy) STORE(dy, v.dy);
+    return v.y;
+#else
+    (void)dy;
+    return x;
+#endif
+}

@@ -8,9 +8,8 @@
  * the multiple of 1/4 next to a. */
 INLINE vec tanh_looked_up(vec a, vec *w)
 {
-    const float rounder = 0x1.8p21f;
-    const vec shifted = a + rounder, d = a - (shifted - rounder), d2 = d * d;
-    const __m512i at = _mm512_castps_si512((__m512)shifted);
+    const vec d = (vec)_mm512_reduce_ps((__m512)a, 2 << 4 | _MM_FROUND_NO_EXC), d2 = d * d; /* a - round(4 a) / 4, ties to even */
+    const __m512i at = _mm512_castps_si512((__m512)(a + 0x1.8p21f));
 #define ENTRY(row) ((vec)_mm512_permutex2var_ps(_mm512_load_ps(tanh_table[row]), at, _mm512_load_ps(tanh_table[row] + 16)))
     const vec q = (ENTRY(2) + ENTRY(3) * d) + d2 * ((ENTRY(4) + ENTRY(5) * d) + d2 * (ENTRY(6) + ENTRY(7) * d));
     *w = ENTRY(1) - d * q;

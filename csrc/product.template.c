@@ -276,9 +276,10 @@ INLINE void FN(row_sums)(const int vectors, const int ways, vec *total, const re
 }
 
 /* y(n) = base(n) + (bias(n) + bias2(n)) + x(k) right(k, n), scaled(n) = y times, x contiguous, right stored by rows or packed; what
- * is NULL is 0 or left out, and base may be y */
+ * is NULL is 0 or left out, and base may be y. Where `in_registers` holds for `activation`, y is activation of that sum, and dy its
+ * derivative, without a way through memory; scaled is NULL then. */
 static void FN(row_times)(const FN(term) *term, ptrdiff_t n, const real *x, real *y, const real *base, const real *bias,
-                          const real *bias2, real *scaled, const real *times)
+                          const real *bias2, tgr_activation activation, real *dy, real *scaled, const real *times)
 {
     const ptrdiff_t k = term->k, rs = term->packed ? NR : term->right.rs, panel = term->packed ? NR * k : NR;
     const real *right = term->packed ? term->packed : term->right.at;
@@ -290,6 +291,7 @@ static void FN(row_times)(const FN(term) *term, ptrdiff_t n, const real *x, real
         if (bias) biases = LOAD(bias + j + (v) * LANES); \
         if (bias2) biases += LOAD(bias2 + j + (v) * LANES); \
         sum = sum + biases + (total); \
+        if (FN(in_registers)(activation)) sum = FN(activated)(sum, dy ? dy + j + (v) * LANES : NULL); \
         STORE(y + j + (v) * LANES, sum); \
         if (scaled) STORE(scaled + j + (v) * LANES, sum * LOAD(times + j + (v) * LANES)); \
     } while (0)
@@ -320,6 +322,10 @@ static void FN(row_times)(const FN(term) *term, ptrdiff_t n, const real *x, real
             y[j] = sum + product;
             if (scaled) scaled[j] = y[j] * times[j];
         }
+        if (n % LANES && FN(in_registers)(activation)) {
+            const ptrdiff_t whole = n / LANES * LANES;
+            FN(activate)(activation, n - whole, y + whole, dy ? dy + whole : NULL, y + whole);
+        }
     }
 #undef SWEEP
 #undef FINISHED
@@ -338,7 +344,7 @@ static void FN(product_by_rows)(const FN(product) *p)
             if (t == p->count) break;
             const real *x = term->left.at + i * term->left.rs;
             if (by_rows)
-                FN(row_times)(term, p->n, x, y, base, bias, bias2, NULL, NULL);
+                FN(row_times)(term, p->n, x, y, base, bias, bias2, TGR_IDENTITY, NULL, NULL, NULL);
             else
                 FN(add_dots)(y, x, term->right, p->n, term->k);
             base = y, bias = bias2 = NULL;
