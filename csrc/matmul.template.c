@@ -61,9 +61,12 @@ TGR_KERNEL(matmul)
 /* packed(ceil(n / NR) panels)[k][NR] = b(k, n), the last panel padded with zeros; n = {k, n, b_row_stride, b_column_stride} */
 TGR_KERNEL(pack)
 {
+    const ptrdiff_t k = n[0], columns = n[1], group = FN(PANELS_TOGETHER) * NR;
     const FN(matrix) b = {p[1], n[2], n[3]};
+    real *packed = p[0];
+    ptrdiff_t j = 0;
     (void)c;
-    for (ptrdiff_t j = 0; j < n[1]; j += NR)
-        FN(pack_panel)((real *)p[0] + j * n[0], FN(at)(b, 0, j), n[0], n[1] - j < NR ? n[1] - j : NR);
+    for (; b.cs == 1 && j + group <= columns; j += group) FN(pack_panels)(packed + j * k, FN(at)(b, 0, j), k, group);
+    for (; j < columns; j += NR) FN(pack_panel)(packed + j * k, FN(at)(b, 0, j), k, columns - j < NR ? columns - j : NR);
     return TGR_OK;
 }
