@@ -242,12 +242,11 @@ BINARY(add, a + b)
 BINARY(sub, a - b)
 BINARY(mul, a *b)
 BINARY(div, a / b)
-/* a^b; the exponents that people write are products, within 1 ulp: of one exponent for all, the compiler makes vector code of them */
-INLINE real FN(power)(real a, real b) { return b == 2 ? a * a : b == 1 ? a : b == 3 ? a * a * a : M(pow)(a, b); }
-
-BINARY(pow, FN(power)(a, b))
-BINARY(pow_dbase, b == 0 ? 0 : b * FN(power)(a, b - 1))                /* d(a^b)/da; a^0 is constant */
-BINARY(pow_dexponent, a == 0 && b >= 0 ? 0 : M(pow)(a, b) * M(log)(a)) /* d(a^b)/db; its limit 0 at a = 0 */
+BINARY(general_pow, FN(general_power)(a, b))
+BINARY(general_pow_dbase, b == 0 ? 0 : b * FN(general_power)(a, b - 1))
+BINARY(small_pow, b == 2 ? a * a : b == 1 ? a : a * a * a)
+BINARY(small_pow_dbase, b == 2 ? 2 * a : b == 1 ? 1 : 3 * (a * a))
+BINARY(pow_dexponent, a == 0 && b >= 0 ? 0 : FN(general_power)(a, b) * FN(log_of)(a)) /* d(a^b)/db; its limit 0 at a = 0 */
 BINARY(equal, a == b)
 BINARY(maximum, (a >= b) | (a != a) ? a : b) /* NaN where either is */
 BINARY(minimum, (a <= b) | (a != a) ? a : b)
@@ -260,6 +259,21 @@ BINARY(div_or_zero, b == 0 ? 0 : a / b)
 BINARY_WITH(put_where_not, uint8_t, a ? y[i] : b) /* b where the bytes a are 0, y in place elsewhere */
 #undef BINARY
 #undef BINARY_WITH
+
+/* Whether a binary kernel has one b for all, and it is an exponent that people write, for which a^b is a product: 1, 2 or 3. */
+static int FN(small_exponent)(void *const *p, const ptrdiff_t *n)
+{
+    for (ptrdiff_t i = 0; i < n[0]; i++)
+        if (n[1 + i] == 0 || n[1 + 2 * n[0] + i] != 0) return 0;
+    const real b = *(const real *)p[2];
+    return b == 1 || b == 2 || b == 3;
+}
+
+/* y = a^b; p and n as for the other binary kernels */
+TGR_KERNEL(pow) { return FN(small_exponent)(p, n) ? FN(small_pow)(p, n, c) : FN(general_pow)(p, n, c); }
+
+/* y = d(a^b)/da; a^0 is constant */
+TGR_KERNEL(pow_dbase) { return FN(small_exponent)(p, n) ? FN(small_pow_dbase)(p, n, c) : FN(general_pow_dbase)(p, n, c); }
 
 /* y(n) = x(n) within c[0]..c[1], c[0] below, c[1] above; NaN stays NaN */
 TGR_KERNEL(clip)

@@ -206,6 +206,49 @@ def test_elementary_functions_of_two_numbers(name, dtype, isa):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_powers(dtype, isa):
+    rng, info, n = np.random.default_rng(7), np.finfo(dtype), 20_000
+    scale = info.maxexp / 128
+    draws = [
+        (2.0 ** rng.uniform(-120 * scale, 120 * scale, n), rng.uniform(-2, 2, n)),
+        (rng.uniform(0, 3, n), rng.uniform(-40, 40, n) * scale),
+        (1 + rng.uniform(-1e-3, 1e-3, n), rng.uniform(-60_000, 60_000, n) * scale),
+        (info.smallest_subnormal * rng.integers(1, 2**info.nmant, n), rng.uniform(-1, 2, n)),
+        (rng.uniform(-3, 0, n), rng.integers(-30, 30, n)),
+    ]
+    a, b = (np.concatenate(part).astype(dtype) for part in zip(*draws, strict=True))
+    with np.errstate(all="ignore"):
+        true = np.power(a.astype(np.longdouble), b.astype(np.longdouble))
+        finite = np.abs(true) <= info.max
+        assert ulps(native.pow(a, b)[finite], true[finite], dtype) <= 1
+        assert np.all(np.isinf(native.pow(a, b)[np.abs(true) > 1.001 * np.longdouble(info.max)]))
+        for exponent in (1, 2, 3, -1, 0.5):  # one for all
+            b = np.full((), exponent, dtype)
+            true = np.power(a.astype(np.longdouble), b.astype(np.longdouble))
+            finite = np.abs(true) <= info.max
+            assert ulps(native.pow(a, b)[finite], true[finite], dtype) <= (1.5 if exponent == 3 else 1)  # two products
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_powers_at_special_values(dtype, isa):
+    """The cases of IEEE 754, which the C library's pow follows."""
+    info = np.finfo(dtype)
+    whole = [0, 1, 2, 3, 2.0**info.nmant, 2.0 ** (info.nmant + 1) - 1, 2.0 ** (info.nmant + 1), 2.0 ** (info.nmant + 2)]
+    values = [*whole, 0.5, 2.5, 2.0 ** (info.nmant - 1) + 0.5, 1e30, info.tiny, info.smallest_subnormal, np.inf]
+    values = np.array([*values, *(-v for v in values), np.nan], dtype)
+    a, b = (v.ravel() for v in np.meshgrid(values, values))
+    with np.errstate(all="ignore"):
+        got, expected = native.pow(a, b), np.power(a, b)
+    np.testing.assert_allclose(got, expected, rtol=2 * info.eps, atol=0)
+    there = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(got[there]), np.signbit(expected[there]))
+    for exponent in values:
+        with np.errstate(all="ignore"):
+            got, expected = native.pow(values, np.array(exponent)), np.power(values, np.full_like(values, exponent))
+        np.testing.assert_allclose(got, expected, rtol=2 * info.eps, atol=0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ACTIVATION_ULPS)
 def test_activations_against_60_digits(name, dtype, isa):
     x, true_ = values_in_60_digits(name, dtype)
