@@ -14,22 +14,10 @@
  * Polynomials are minimax as in elementary.template.c; x + x z P(z) with z = x^2 where nothing else is said, so that the rounding
  * of the polynomial counts z-fold. */
 
-/* the upper half of the digits: products of two such numbers are exact */
-#define UPPER(x) FN(from_bits)(FN(to_bits)(x) & ~REAL_BITS(0xfff, 0xffffffff))
-#define REAL_BITS(single, dbl) ((bits)(TGR_DOUBLE ? (dbl) : (single)))
-
 #define PI_2 REAL(0x1.921fb6p0, 0x1.921fb54442d18p0)
 #define PI_2_REST REAL(-4.371139000186241e-08, 6.123233995736766e-17)
 #define PI_4_HIGH REAL(0x1.921fbp-1, 0x1.921fb54442d18p-1) /* its product with 0..4 is exact */
 #define PI_4_LOW REAL(1.5695823663008923e-07, 3.061616997868383e-17)
-
-/* a + b rounded, and what rounding lost (Knuth) */
-static inline real FN(two_sum)(real a, real b, real *low)
-{
-    const real sum = a + b, part = sum - a;
-    *low = (a - (sum - part)) + (b - part);
-    return sum;
-}
 
 /* ---- exponentials */
 

@@ -6,6 +6,7 @@
 #else
 #pragma GCC target("avx2,fma")
 #endif
+#define TGR_FMA 1 /* in one instruction, for vectors too */
 #define TGR_ISA avx2
 #define TGR_VECTOR_BYTES 32
 #define TGR_MR 6

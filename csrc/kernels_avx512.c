@@ -9,6 +9,7 @@
 #endif
 #include <immintrin.h>
 #include "tanh_table.h"
+#define TGR_FMA 1 /* in one instruction, for vectors too */
 #define TGR_ISA avx512
 #define TGR_VECTOR_BYTES 64
 #define TGR_MR 12
