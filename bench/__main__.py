@@ -1,4 +1,4 @@
-"""python -m bench [kernels] [nodes] [rnn] [tasks] [--quick] [--json FILE]"""
+"""python -m bench [kernels] [nodes] [functions] [rnn] [tasks] [--quick] [--json FILE]"""
 
 import os
 
@@ -18,7 +18,7 @@ from tinygrad_rnn import build_info
 from .peers import versions
 from .timing import one_core
 
-TABLES = ("kernels", "nodes", "rnn", "tasks")
+TABLES = ("kernels", "nodes", "functions", "rnn", "tasks")
 
 
 def main() -> None:
