@@ -316,11 +316,24 @@ def reductions(name):
         yield one(name, lambda x: ours(x, **axes), lambda x: theirs(x, **axes), shapes=several[1:], label="axes", **how)
     else:
         shapes = (((3, 4, 2),), ((2, 3, 1, 2),))
-        yield one(name, lambda x: ours(x, (0, 2), True), lambda x: np.sqrt(np.sum(x * x, (0, 2), keepdims=True)), shapes=shapes, label="axes", **how)  # fmt: skip
+        yield one(name, lambda x: ours(x, None, (0, 2), True), lambda x: np.sqrt(np.sum(x * x, (0, 2), keepdims=True)), shapes=shapes, label="axes", **how)  # fmt: skip
     if name in ("var", "std"):
         yield one(
             name, lambda x: ours(x, 0, ddof=1), lambda x: theirs(x, 0, ddof=1), shapes=(((3, 4),), ((5,),)), label="ddof", **how
         )
+
+
+def norms():
+    """Those of vectors and of matrices that numpy's ord names."""
+    vectors, matrices = (((5,),), ((1,),), ((17,),)), (((3, 4),), ((1, 5),), ((4, 1),))
+    for ord in (1, 2, 3, 0.5, -1.5, np.inf, -np.inf):
+        how = {"low": -2.0, "high": 2.0, "spread": np.isinf(ord)}
+        yield one("norm", lambda x, o=ord: tr.norm(x, o), lambda x, o=ord: np.linalg.norm(x, o), shapes=vectors, label=f"{ord}", **how)  # fmt: skip
+        yield one("norm", lambda x, o=ord: tr.norm(x, o, 1, True), lambda x, o=ord: np.linalg.norm(x, o, 1, True), shapes=matrices, label=f"{ord} of axis 1", **how)  # fmt: skip
+    for ord in ("fro", 1, -1, np.inf, -np.inf):
+        yield one("norm", lambda x, o=ord: tr.norm(x, o), lambda x, o=ord: np.linalg.norm(x, o), shapes=matrices, label=f"{ord} of a matrix")  # fmt: skip
+        axes = {"axis": (2, 0), "keepdims": True}
+        yield one("norm", lambda x, o=ord: tr.norm(x, o, **axes), lambda x, o=ord: np.linalg.norm(x, o, **axes), shapes=(((3, 2, 4),),), label=f"{ord} of axes")  # fmt: skip
 
 
 def cumulations(name):
@@ -373,7 +386,9 @@ REARRANGED = (
     rearranged("pad", SHAPES, 1),
     rearranged("pad", SQUARES, ((1, 2), (0, 3)), constant_values=((1.5, -2), (3, 4))),
     rearranged("pad", SQUARES, (2, 0), mode="constant", constant_values=-1),
-    rearranged("tril", [*SQUARES, *CUBES]),
+    *(rearranged("pad", [(4,), (2, 3), (3, 2, 2)], (2, 1), mode=m) for m in ("edge", "reflect", "symmetric", "wrap")),
+    rearranged("pad", [(1, 2), (3, 5)], ((0, 3), (4, 0)), mode="reflect"),
+    rearranged("tril", [*SQUARES, *CUBES, (4,), (1,), (0,)]),
     rearranged("tril", [*SQUARES, *CUBES], -1),
     rearranged("triu", [*SQUARES, *CUBES]),
     rearranged("triu", [*SQUARES, *CUBES], 1),
@@ -605,6 +620,7 @@ CASES = (
         label="axes",
     ),
     *[case for name in ("min", "prod", "var", "std", "norm") for case in reductions(name)],
+    *norms(),
     *[case for name in ("cumsum", "cumprod") for case in cumulations(name)],
     one("max", lambda x: x.max(), np.max, shapes=tuple(s for s in ONE if 0 not in s[0]), spread=True),
     one("max", lambda x: x.max(axis=-1), lambda x: x.max(-1), shapes=AXES, spread=True, label="axis"),

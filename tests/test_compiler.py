@@ -1581,9 +1581,9 @@ def test_random_training(first, second, passes, every, seed):
                     loss.backward(retain_graph=True)
                 tr.optim.clip_grad_norm_(parameters[n:], 1.0)
                 if n == 0:
+                    if loss.requires_grad and seed > 1:
+                        loss.backward()  # a second time, onto gradients that were clipped
                     optimizer.step()
-            if losses[0].requires_grad and seed > 1:  # what was recorded before the update
-                losses[0].backward()
             optimizer.step()
             return losses
 

@@ -357,6 +357,25 @@ def test_products_at_zeros(x, gradient):
     np.testing.assert_array_equal(grad_of(lambda x: tr.prod(x, 0), twice)[0], np.array([gradient] * 2).T)
 
 
+def test_bounds_have_two_names():
+    x = tr.Tensor(np.array([-1.0, 0.2, 3.0]))
+    np.testing.assert_array_equal(tr.clip(x, min=0, max=1).value, [0, 0.2, 1])
+    if np.lib.NumpyVersion(np.__version__) >= "2.1.0":
+        np.testing.assert_array_equal(np.clip(x, min=0.5).value, [0.5, 0.5, 3])
+    with pytest.raises(TypeError, match="clip: a bound was given by both of its names"):
+        tr.clip(x, 0, min=1)
+
+
+@pytest.mark.parametrize("ord", [1, 1.5, 2, 3, np.inf])
+def test_norms_of_nothing_have_gradient_0(ord):
+    x = tr.Tensor(np.zeros((2, 3)), requires_grad=True)
+    y = tr.norm(x, ord, 1)
+    np.testing.assert_array_equal(y.value, [0, 0])
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, 0)
+    assert tr.norm(tr.Tensor(np.array([3.0, 0, -1])), 0).item() == 2
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("f", [tr.std, tr.norm, lambda x: tr.std(x, 0, ddof=1)])
 def test_roots_at_zero_have_no_gradient(f, dtype):
@@ -508,6 +527,10 @@ def test_numpy_functions_give_what_ours_do():
         (np.matmul(x, np.ones(2)), x.value @ np.ones(2)),
         (np.dot(np.ones(2), y), np.ones(2) @ y.value),
         (np.linalg.norm(x, axis=1), np.linalg.norm(x.value, axis=1)),
+        (np.linalg.norm(x, 1, 0), np.linalg.norm(x.value, 1, 0)),
+        (np.linalg.norm(x, np.inf), np.linalg.norm(x.value, np.inf)),
+        (np.clip(x, 0.5, a_max=1), np.clip(x.value, 0.5, 1)),
+        (np.pad(x, 1, "edge"), np.pad(x.value, 1, "edge")),
         (np.trace(x), np.trace(x.value)),
         (np.pad(x, 1, constant_values=2), np.pad(x.value, 1, constant_values=2)),
         (np.take(x, [0, 0], 1), np.take(x.value, [0, 0], 1)),
@@ -812,7 +835,7 @@ WRONG = {
     "min empty": (lambda: tr.Tensor(np.ones((0, 3))).min(axis=0), "min: the minimum of an empty axis does not exist"),
     "cumsum axis": (lambda: tr.cumsum(np.ones((2, 3)), 2), "cumsum: axis 2 is out of bounds"),
     "cumprod 0-d": (lambda: tr.cumprod(np.ones(()), 1), "cumprod: axis 1 is out of bounds"),
-    "norm axis": (lambda: tr.norm(np.ones((2, 3)), (0, -2)), "norm: axis .* names an axis twice"),
+    "norm axis": (lambda: tr.norm(np.ones((2, 3)), axis=(0, -2)), "norm: axis .* names an axis twice"),
     "swapaxes": (lambda: tr.swapaxes(np.ones((2, 3)), 0, 2), "swapaxes: axis 2 is out of bounds"),
     "moveaxis": (lambda: tr.moveaxis(np.ones((2, 3)), (0, 1), 0), "moveaxis: 2 axes cannot move to 1 places"),
     "expand_dims": (lambda: tr.expand_dims(np.ones(3), 3), "expand_dims: axis 3 is out of bounds"),
@@ -826,8 +849,11 @@ WRONG = {
     "tile": (lambda: tr.tile(np.ones(3), -1), "tile: reps .* negative"),
     "pad": (lambda: tr.pad(np.ones((2, 3)), ((1, 2), (3, 4), (5, 6))), "pad: widths"),
     "pad less": (lambda: tr.pad(np.ones(3), -1), "pad: expected widths that are integers of at least 0"),
-    "pad mode": (lambda: tr.pad(np.ones(3), 1, "reflect"), "pad: expected mode 'constant', got 'reflect'"),
-    "tril": (lambda: tr.tril(np.ones(3)), "tril: expected at least two axes"),
+    "pad mode": (lambda: tr.pad(np.ones(3), 1, "mean"), "pad: expected mode 'constant', 'edge', .*, got 'mean'"),
+    "pad nothing": (lambda: tr.pad(np.ones((2, 0)), 1, "edge"), "pad: axis 1 of shape .* is empty"),
+    "tril": (lambda: tr.tril(np.ones(())), "tril: expected at least one axis"),
+    "norm ord": (lambda: tr.norm(np.ones((2, 3)), 2), "norm: expected an ord of matrices: 'fro', 1, -1, inf or -inf; got 2"),
+    "norm of three": (lambda: tr.norm(np.ones((2, 3, 1)), 1), "norm: expected an ord of one or two axes"),
     "diagonal": (lambda: tr.diagonal(np.ones(3)), "diagonal: axis 1 is out of bounds"),
     "diagonal twice": (lambda: tr.diagonal(np.ones((3, 3)), 0, 1, -1), "diagonal: axis1 1 and axis2 -1 .* are the same"),
     "take": (lambda: tr.take(np.ones((2, 3)), [0, 3], 1), "out of bounds"),

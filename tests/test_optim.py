@@ -305,3 +305,21 @@ def test_schedules_save_and_load_their_numbers():
         assert repr(second) == repr(first)
         with pytest.raises(TypeError, match="last_epoch"):
             second.load_state_dict(state | {"last_epoch": np.array(1.0)})
+
+
+@pytest.mark.parametrize("kind", [tr.optim.SGD, tr.optim.Adam])
+def test_updates_before_a_backward_pass_are_found(kind):
+    layer = tr.nn.Linear(2, 1, seed=0)
+    optimizer = kind(layer.parameters(), lr=0.1)
+    x = tr.Tensor(np.ones((3, 2), np.float32), requires_grad=True)
+    first, second = layer(x).sum(), (layer(x) ** 2).sum()
+    first.backward(retain_graph=True)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="'linear'.*written to in place afterwards.*an optimizer's step"):
+        second.backward()
+    layer(x).sum().backward()  # recorded afterwards
+    state = layer.state_dict()
+    third = layer(x).sum()
+    layer.load_state_dict(state)
+    with pytest.raises(RuntimeError, match="'linear'.*load_state_dict"):
+        third.backward()

@@ -247,7 +247,9 @@ STEPS = {
     "std": lambda f, x, y: x * f.std(f.concatenate([y, y * 0.5 + 2.0]), 0, ddof=1),
     "prod": lambda f, x, y: f.prod(f.tanh(x), 1, keepdims=True) + y,
     "cumsum": lambda f, x, y: f.cumsum(x, 0) * 0.3 - f.cumprod(f.tanh(y), 1),
-    "norm": lambda f, x, y: x / (f.norm(y, 1) + 1.0)[:, None] if f is tr else x / (np.linalg.norm(y, axis=1) + 1.0)[:, None],
+    "norm": lambda f, x, y: (
+        x / (f.norm(y, axis=1) + 1.0)[:, None] if f is tr else x / (np.linalg.norm(y, axis=1) + 1.0)[:, None]
+    ),
     "einsum": lambda f, x, y: f.einsum("ij,kj,kl->il", x, y, x) * 0.1,
     "inner": lambda f, x, y: f.outer(f.inner(x, y)[0], f.dot(x, y.T)[:, 0])[:1, :1] * 0.1 + x,
     "tensordot": lambda f, x, y: f.tensordot(x, y, ((0, 1), (0, 1))) * 0.2 + y,

@@ -700,7 +700,7 @@ ONE_INPUT = {
     "var": (lambda m, x: tr.var(x, -1) if m is tr else torch.var(x, -1, correction=0), ODD),
     "var of all": (lambda m, x: tr.var(x, ddof=1) if m is tr else torch.var(x), ODD[1:2] + ODD[3:]),
     "std": (lambda m, x: tr.std(x, (0, -1)) if m is tr else torch.std(x, (0, -1), correction=0), MATRICES[1:]),
-    "norm": (lambda m, x: tr.norm(x, -1) if m is tr else torch.linalg.vector_norm(x, dim=-1), ODD),
+    "norm": (lambda m, x: tr.norm(x, axis=-1) if m is tr else torch.linalg.vector_norm(x, dim=-1), ODD),
     "norm of all": (lambda m, x: tr.norm(x) if m is tr else torch.linalg.vector_norm(x), ODD),
     "logsumexp": (lambda m, x: m.logsumexp(x, -1), ODD),
     "cumsum": (lambda m, x: m.cumsum(x, 0) * m.cumsum(x, -1), ODD),

@@ -252,12 +252,22 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
     return record(Tensor, ops.where, _pair(x, y), {"condition": _booleans("where", condition)})
 
 
-def clip(a: Any, a_min: float | None = None, a_max: float | None = None) -> Tensor:
+def clip(
+    a: Any,
+    a_min: float | None = None,
+    a_max: float | None = None,
+    *,
+    min: float | None = None,
+    max: float | None = None,
+) -> Tensor:
     """a with what is below a_min set to it and what is above a_max set to that; None is no bound, NaN stays NaN.
 
-    The gradient is that of a where a_min <= a <= a_max, and else 0, as torch.clamp's. The bounds are numbers, in the dtype of
-    a; for arrays or tensors, whose gradient is wanted or not, use minimum(maximum(a, a_min), a_max)."""
-    return as_tensor(a).clip(a_min, a_max)
+    min and max are other names of the bounds. The gradient is that of a where a_min <= a <= a_max, and else 0, as that of
+    torch.clamp. The bounds are numbers, in the dtype of a; for arrays or tensors, whose gradient is wanted or not, use
+    minimum(maximum(a, a_min), a_max)."""
+    if (a_min is not None and min is not None) or (a_max is not None and max is not None):
+        raise TypeError("clip: a bound was given by both of its names")
+    return as_tensor(a).clip(a_min if min is None else min, a_max if max is None else max)
 
 
 def erf(x: Any) -> Tensor:
@@ -520,10 +530,39 @@ def std(a: Any, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> T
     return as_tensor(a).std(axis, ddof, keepdims)
 
 
-def norm(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The root of the sum of squares over an axis, several, or all: the 2-norm of vectors, the Frobenius norm of matrices.
-    Where it is 0 it has no derivative: the gradient is 0 there, not nan."""
-    return record(Tensor, ops.norm, (as_tensor(x),), {"axis": as_axis(axis), "keepdims": keepdims})
+def norm(x: Any, ord: float | str | None = None, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Norms of vectors along an axis, or of the matrices of two axes.
+
+    ord    None: the root of the sum of squares over an axis, several, or all: the 2-norm of vectors, the Frobenius norm of
+           matrices. Else, for one axis, or a tensor of one: inf or -inf, the largest or smallest magnitude; 0, how many are
+           not 0 (without a gradient); p, (sum |x|^p)^(1/p). For two axes, or a tensor of two: 1 or -1, the largest or smallest
+           sum of the magnitudes of a column; inf or -inf, of a row; "fro" as None
+    Where the sum of a norm is 0 it has no derivative: the gradient is 0 there, not nan. Raises ValueError for other norms, and
+    for those of matrices that need singular values (2, -2, "nuc")."""
+    x, axis = as_tensor(x), as_axis(axis)
+    if ord is None:
+        return record(Tensor, ops.norm, (x,), {"axis": axis, "keepdims": keepdims})
+    axes = reduced_axes("norm", x.shape, axis)
+    if len(axes) == 2 and ord == "fro":
+        return record(Tensor, ops.norm, (x,), {"axis": axes, "keepdims": keepdims})
+    if isinstance(ord, str) or len(axes) not in (1, 2) or (len(axes) == 2 and ord not in (1, -1, np.inf, -np.inf)):
+        what = {1: "vectors: a number", 2: "matrices: 'fro', 1, -1, inf or -inf"}.get(len(axes), "one or two axes")
+        raise ValueError(f"norm: expected an ord of {what}; got {ord!r} for {len(axes)} axes of shape {x.shape}")
+    if len(axes) == 2:
+        along, of = axes if ord in (1, -1) else axes[::-1]
+        sums = abs(x).sum(along, keepdims=True)
+        most = sums.max(of, keepdims=True) if ord > 0 else sums.min(of, keepdims=True)
+        return most if keepdims else most.squeeze(axes)
+    if ord in (np.inf, -np.inf):
+        return abs(x).max(axes, keepdims) if ord > 0 else abs(x).min(axes, keepdims)
+    if ord == 0:
+        return as_tensor((x.value != 0).sum(axes[0], x.dtype, keepdims=keepdims))
+    if ord == 1:
+        return abs(x).sum(axes, keepdims)
+    if ord == 2:
+        return record(Tensor, ops.norm, (x,), {"axis": axes, "keepdims": keepdims})
+    total = (abs(x) ** float(ord)).sum(axes, keepdims)
+    return where(total, where(total, total, 1.0) ** (1 / float(ord)), 0.0)  # at 0 the root has no derivative
 
 
 def cumsum(a: Any, axis: int | None = None) -> Tensor:
@@ -662,15 +701,21 @@ def tile(A: Any, reps: int | Sequence[int]) -> Tensor:  # noqa: N803 (numpy's na
     )
 
 
-def pad(array: Any, pad_width: Any, mode: Literal["constant"] = "constant", constant_values: Any = 0) -> Tensor:
-    """With entries of a constant before and after each axis.
+def pad(
+    array: Any,
+    pad_width: Any,
+    mode: Literal["constant", "edge", "reflect", "symmetric", "wrap"] = "constant",
+    constant_values: Any = 0,
+) -> Tensor:
+    """With more entries before and after each axis: a constant, or its own (the last; mirrored at it or with it; from the other
+    end), whose gradients add up.
 
     pad_width         how many: a number; (before, after); or one such pair for each axis
-    constant_values   numbers, in the same forms
+    constant_values   numbers, in the same forms, for mode "constant" alone
     Raises ValueError for another mode, ShapeError where the widths do not fit."""
     array = as_tensor(array)
-    if mode != "constant":
-        raise ValueError(f"pad: expected mode 'constant', got {mode!r}")
+    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
+        raise ValueError(f"pad: expected mode 'constant', 'edge', 'reflect', 'symmetric' or 'wrap', got {mode!r}")
     if isinstance(constant_values, Tensor):
         raise TypeError("pad: the constant is a number; join tensors with concatenate")
     try:
@@ -681,27 +726,35 @@ def pad(array: Any, pad_width: Any, mode: Literal["constant"] = "constant", cons
     if widths.size and (widths.dtype.kind not in "iu" or widths.min() < 0):
         raise ShapeError(f"pad: expected widths that are integers of at least 0, got {pad_width}")
     for axis, (width, constant) in enumerate(zip(widths.tolist(), constants, strict=True)):
-        if any(width):
-            shapes = [(*array.shape[:axis], n, *array.shape[axis + 1 :]) for n in width]
-            before, after = (Tensor(np.broadcast_to(c, s)) for c, s in zip(constant, shapes, strict=True))
-            array = concatenate([before, array, after], axis)
+        if not any(width):
+            continue
+        if mode != "constant":
+            if not array.shape[axis]:
+                raise ShapeError(f"pad: axis {axis} of shape {array.shape} is empty: mode {mode!r} has nothing to repeat")
+            array = array.take(np.pad(np.arange(array.shape[axis]), width, mode), axis)
+            continue
+        shapes = [(*array.shape[:axis], n, *array.shape[axis + 1 :]) for n in width]
+        before, after = (Tensor(np.broadcast_to(c, s)) for c, s in zip(constant, shapes, strict=True))
+        array = concatenate([before, array, after], axis)
     return array
 
 
 def tril(m: Any, k: int = 0) -> Tensor:
-    """The lower triangle of the last two axes, 0 above the k-th diagonal."""
+    """The lower triangle of the last two axes, 0 above the k-th diagonal; one axis is the row of a square."""
     return _triangle("tril", m, k, False)
 
 
 def triu(m: Any, k: int = 0) -> Tensor:
-    """The upper triangle of the last two axes, 0 below the k-th diagonal."""
+    """The upper triangle of the last two axes, 0 below the k-th diagonal; one axis is the row of a square."""
     return _triangle("triu", m, as_int(k) - 1, True)
 
 
 def _triangle(name: str, m: Any, k: int, upper: bool) -> Tensor:
     m = as_tensor(m)
-    if m.ndim < 2:
-        raise ShapeError(f"{name}: expected at least two axes, got shape {m.shape}")
+    if m.ndim == 0:
+        raise ShapeError(f"{name}: expected at least one axis, got a tensor of one number")
+    if m.ndim == 1:
+        m = broadcast_to(m, (m.size, m.size))
     lower = np.tri(*m.shape[-2:], as_int(k), dtype=m.dtype)
     return record(Tensor, ops.keep, (m,), {"mask": 1 - lower if upper else lower})
 

@@ -231,7 +231,8 @@ def _refuse_overwritten(node: Node, name: str, residuals: tuple) -> None:
                 if index > node.index and a < high and low < b:
                     raise RuntimeError(
                         f"backward reached {name!r} at {node.address}, which saved an array of shape {x.shape} "
-                        "that was written to in place afterwards (t[...] = value). Write before recording, or after backward()"
+                        "that was written to in place afterwards (t[...] = value, an optimizer's step, load_state_dict). "
+                        "Write before recording, or after backward()"
                     )
 
 

@@ -373,7 +373,7 @@ class Tensor(Node):
                 f"numpy.{func.__name__} does not record on a Tensor; use the function of tinygrad_rnn where there is one, or "
                 ".numpy() for its values"
             )
-        taken, theirs = _parameters(ours), _parameters(func)
+        taken, theirs = _parameters(ours, True), _parameters(func)
         if "operands" not in taken:
             # positions mean what they do in numpy, where dtype= and out= are in between
             kwargs, args = dict(zip(theirs, args, strict=False)) | kwargs, args[len(theirs) :]
@@ -455,10 +455,10 @@ def _binary(op: ops.Op, x: Tensor, other: Any, swapped: bool = False) -> Tensor:
 
 
 @cache
-def _parameters(f: Callable) -> list[str]:
-    """Names of the positional parameters of a function; none where it is written in C and does not say."""
+def _parameters(f: Callable, keywords: bool = False) -> list[str]:
+    """Names of the positional parameters of a function, and of its keywords; none where it is written in C and does not say."""
     try:
-        return [name for name, p in signature(f).parameters.items() if p.kind is not p.KEYWORD_ONLY]
+        return [name for name, p in signature(f).parameters.items() if keywords or p.kind is not p.KEYWORD_ONLY]
     except ValueError:
         return []
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..tape import forget_gradients, note_mode
+from ..tape import forget_gradients, note_mode, note_write
 from ..tensor import Tensor
 
 M = TypeVar("M", bound="Module")
@@ -176,6 +176,7 @@ class Module:
                 raise TypeError(f"load_state_dict: {name} is {p.dtype}, the given array {array.dtype}; convert it first")
             arrays[name] = array
         for name, array in arrays.items():
+            note_write(own[name].value)
             own[name].value[...] = array
 
     def __repr__(self) -> str:

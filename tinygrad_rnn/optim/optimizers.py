@@ -9,7 +9,7 @@ import numpy as np
 
 from ..nn.module import Parameter
 from ..states import fitted
-from ..tape import CaptureError, capturing, current_backend, forget_gradients, note_update
+from ..tape import CaptureError, capturing, current_backend, forget_gradients, note_update, note_write
 
 
 def _setting(name: str, what: str) -> property:
@@ -88,6 +88,7 @@ class Optimizer:
         note_update(self.parameters)
         for p, state in zip(self.parameters, self._state, strict=True):
             if p.grad is not None:
+                note_write(p.value)
                 self._update(k, p.value, p.grad, state)
 
     def zero_grad(self) -> None:
