@@ -1193,6 +1193,28 @@ def test_the_shortcut_minds_gradients_and_arguments_that_are_equal():
     np.testing.assert_array_equal(p.grad, 1.0)
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_the_shortcut_of_an_argument_that_has_not_differed_yet(check):
+    """It is taken while that stays as it was; the first call with other values is compared with the function itself."""
+    ran = []
+
+    def fn(x, constant):
+        ran.append(0)
+        return (tr.Tensor(x) * constant).sum()
+
+    step, constant = tr.compile(fn, check=check), np.array([1.0, 2.0])
+    for n in range(6):
+        assert step(np.array([n, 1.0]), constant.copy()).item() == n + 2
+    assert step._shortcut is not None
+    assert len(ran) == (2 if check else 1)
+    ran.clear()
+    assert step(np.ones(2), constant + 1).item() == 5
+    assert len(ran) == check
+    for n in range(4):
+        assert step(np.ones(2), constant + n).item() == 3 + 2 * n
+    assert len(ran) == check and step._shortcut is not None
+
+
 def test_the_shortcut_holds_no_argument():
     step = tr.compile(lambda x: tr.Tensor(x).sum())
     x = np.arange(4.0)

@@ -3,7 +3,7 @@
 sizes takes as long as the kernels do. What such a call is, call.py decides; here is only how it is recognised and repeated."""
 
 cimport numpy as cnp
-from libc.string cimport memmove
+from libc.string cimport memcmp, memmove
 
 cnp.import_array()
 
@@ -16,9 +16,9 @@ cdef class Shortcut:
     """A call that a replay answered, as what later ones have to look like for the same to hold. Everything is taken from the
     captured call; see CapturedCall.shortcut.
 
-    expected   for each argument (the program's array that takes its values, its type, the number of its dtype) where it is an array,
-               or a tensor without a name that wants no gradient, of that dtype and shape; else (None, what it has to be, 0): this
-               very object, or an equal string or integer
+    expected   for each argument (the program's array that takes its values, its type, the number of its dtype, what it has to be
+               equal to, or None) where it is an array, or a tensor without a name that wants no gradient, of that dtype and
+               shape; else (None, what it has to be, 0, None): this very object, or an equal string or integer
     mode       what `mode_of()` returns, its parts compared by identity
     changes    of `modes`, the counter of mode changes of all modules
     leaves     (leaf, its array, what its gradient has to be) for each; `anything` means that it may be anything
@@ -54,16 +54,16 @@ cdef class Shortcut:
                 return False
         if len(arguments) != len(self.expected) or self.changes != self.modes.changes:
             return False
-        for given, (own, known, number) in zip(arguments, self.expected):
+        for given, (own, known, number, first) in zip(arguments, self.expected):
             if own is None:
                 if given is not known and not (type(given) is type(known) and type(given) in (str, int) and given == known):
                     return False
             elif type(given) is not known:
                 return False
             elif known is cnp.ndarray:
-                if not alike(given, own, number):
+                if not alike(given, own, number, first):
                     return False
-            elif given.requires_grad or given.name is not None or not alike(given.value, own, number):
+            elif given.requires_grad or given.name is not None or not alike(given.value, own, number, first):
                 return False
         for leaf, value, grad in self.leaves:
             if leaf.value is not value or (grad is not self.anything and leaf.grad is not grad):
@@ -72,7 +72,7 @@ cdef class Shortcut:
 
     cdef object repeated(self, tuple arguments):
         """The results of a call that fits."""
-        for given, (own, known, _) in zip(arguments, self.expected):
+        for given, (own, known, _, _) in zip(arguments, self.expected):
             if own is not None:
                 take_over(own, given if known is cnp.ndarray else given.value)
         done = self.run()
@@ -87,15 +87,18 @@ cdef class Shortcut:
         return result
 
 
-cdef inline bint alike(cnp.ndarray given, cnp.ndarray own, int number) noexcept:
-    """Whether an array has the shape of `own` and the type with this number."""
+cdef inline bint alike(cnp.ndarray given, cnp.ndarray own, int number, cnp.ndarray first) noexcept:
+    """Whether an array has the shape of `own`, the type with this number, and the bytes of `first` where that is not None."""
     cdef int i
     if cnp.PyArray_TYPE(given) != number or cnp.PyArray_NDIM(given) != cnp.PyArray_NDIM(own):
         return False
     for i in range(cnp.PyArray_NDIM(own)):
         if cnp.PyArray_DIM(given, i) != cnp.PyArray_DIM(own, i):
             return False
-    return True
+    return first is None or (
+        cnp.PyArray_TYPE(first) == number and cnp.PyArray_ISCARRAY_RO(first) and cnp.PyArray_ISCARRAY_RO(given)
+        and memcmp(cnp.PyArray_DATA(given), cnp.PyArray_DATA(first), cnp.PyArray_NBYTES(first)) == 0
+    )
 
 
 cdef inline int take_over(cnp.ndarray own, cnp.ndarray given) except -1:

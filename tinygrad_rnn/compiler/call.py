@@ -402,13 +402,16 @@ class CapturedCall:
         more would have to be done than copying arrays."""
         assert self.program is not None
         plain = all(not x.requires_grad and x.name is None for x in self.bound)
-        if not self.settled or not plain or any(_holds_others(x) for x in arguments):
+        if self._compares and not self.compared or not plain or any(_holds_others(x) for x in arguments):
             return None
-        own = iter(self.inputs)
+        unseen = self.unseen if self._compares else ()  # calls in which these differ are to be compared
+        own = iter([(x, self._first[n] if n in unseen else None) for n, x in enumerate(self.inputs)])
 
-        def expected(x: Any) -> tuple[Any, Any, int]:
-            given = isinstance(x, (np.ndarray, Tensor)) and not isinstance(x, Parameter)
-            return (next(own), type(x), x.dtype.num) if given else (None, x, 0)
+        def expected(x: Any) -> tuple[Any, Any, int, Any]:
+            if not isinstance(x, (np.ndarray, Tensor)) or isinstance(x, Parameter):
+                return None, x, 0, None
+            array, first = next(own)
+            return array, type(x), x.dtype.num, first
 
         return Shortcut(
             mode_of=recording_mode,
