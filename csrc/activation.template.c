@@ -21,7 +21,7 @@ static void FN(activate)(tgr_activation f, ptrdiff_t n, real *y, real *dy, const
             y[i] = value; \
         } \
     }
-#if !TGR_DOUBLE && TGR_VECTOR_BYTES == 64
+#if LOOKS_UP
     if (f == TGR_TANH || f == TGR_SIGMOID) {
         activate_by_table(f, n, y, dy, x);
         return;
@@ -54,7 +54,7 @@ static void FN(activate_part)(tgr_activation f, ptrdiff_t start, ptrdiff_t width
 /* Whether `activated` serves an activation: of a vector that is in a register already. */
 INLINE int FN(in_registers)(tgr_activation f)
 {
-#if !TGR_DOUBLE && TGR_VECTOR_BYTES == 64
+#if LOOKS_UP
     return f == TGR_TANH;
 #else
     (void)f;
@@ -65,7 +65,7 @@ INLINE int FN(in_registers)(tgr_activation f)
 /* f(x) of such an activation; its derivative to dy where that is not NULL */
 INLINE vec FN(activated)(vec x, real *dy)
 {
-#if !TGR_DOUBLE && TGR_VECTOR_BYTES == 64
+#if LOOKS_UP
     const value_and_slope v = tanh_of_vector(x);
     if (dy) STORE(dy, v.dy);
     return v.y;

@@ -1,6 +1,6 @@
 /* tanh and sigmoid of a vector of floats by table, where one instruction looks up every lane in 32 entries: half the operations
  * of elementary.template.c, no division, and a third of the latency, which is what a step of a small recurrent net waits for. */
-#if !TGR_DOUBLE && TGR_VECTOR_BYTES == 64
+#if LOOKS_UP
 
 #define TABLE_ENDS 7.875f /* below, all of |x| that the table serves */
 
@@ -59,7 +59,7 @@ INLINE value_and_slope sigmoid_of_vector(vec x)
     return (value_and_slope){y, dy};
 }
 
-/* y(n) = f(x), dy(n) = f'(x) where dy is not NULL; f is tanh or sigmoid, and y may be x. The last vector is padded. */
+/* y(n) = f(x), dy(n) = f'(x) where dy is not NULL; f is tanh or sigmoid, and y may be x. */
 static void activate_by_table(tgr_activation f, ptrdiff_t n, float *y, float *dy, const float *x)
 {
 #define EACH_VECTOR(f) \

@@ -42,13 +42,9 @@ TGR_KERNEL(matmul)
         /* a step of a net with one sequence: finding the path would take as long as the product */
         const FN(term) term = {n[3], {p[2], n[5], 1}, {p[3], n[8], n[9]}, p[5]};
         const tgr_activation activation = (tgr_activation)n[11];
-        if (FN(in_registers)(activation) && !p[7]) {
-            FN(row_times)(&term, n[2], p[2], p[0], p[6], p[4], NULL, activation, p[1], NULL, NULL);
-            return TGR_OK;
-        }
-        const int last = activation == TGR_IDENTITY && !p[1]; /* does nothing come between the product and `scaled`? */
-        FN(row_times)(&term, n[2], p[2], p[0], p[6], p[4], NULL, TGR_IDENTITY, NULL, last ? p[7] : NULL, p[8]);
-        if (!last) FN(finish_run)(activation, 0, n[2], n[2], p[0], p[1], p[7], p[8]);
+        const int all = FN(in_registers)(activation) || (activation == TGR_IDENTITY && !p[1]); /* is the loop all there is to do? */
+        FN(row_times)(&term, n[2], p[2], p[0], p[6], p[4], NULL, all ? activation : TGR_IDENTITY, p[1], all ? p[7] : NULL, p[8]);
+        if (!all) FN(finish_run)(activation, 0, n[2], n[2], p[0], p[1], p[7], p[8]);
         return TGR_OK;
     }
     if (n[0] > 1 && one < 4 * TGR_WORK_PER_THREAD)

@@ -277,7 +277,7 @@ INLINE void FN(row_sums)(const int vectors, const int ways, vec *total, const re
 
 /* y(n) = base(n) + (bias(n) + bias2(n)) + x(k) right(k, n), scaled(n) = y times, x contiguous, right stored by rows or packed; what
  * is NULL is 0 or left out, and base may be y. Where `in_registers` holds for `activation`, y is activation of that sum, and dy its
- * derivative, without a way through memory; scaled is NULL then. */
+ * derivative, without a way through memory. */
 static void FN(row_times)(const FN(term) *term, ptrdiff_t n, const real *x, real *y, const real *base, const real *bias,
                           const real *bias2, tgr_activation activation, real *dy, real *scaled, const real *times)
 {
@@ -320,12 +320,11 @@ static void FN(row_times)(const FN(term) *term, ptrdiff_t n, const real *x, real
             else
                 for (ptrdiff_t l = 0; l < k; l++) product += x[l] * right[l * rs + i];
             y[j] = sum + product;
-            if (scaled) scaled[j] = y[j] * times[j];
         }
-        if (n % LANES && FN(in_registers)(activation)) {
-            const ptrdiff_t whole = n / LANES * LANES;
-            FN(activate)(activation, n - whole, y + whole, dy ? dy + whole : NULL, y + whole);
-        }
+        const ptrdiff_t whole = n / LANES * LANES;
+        if (FN(in_registers)(activation)) FN(activate)(activation, n - whole, y + whole, dy ? dy + whole : NULL, y + whole);
+        if (scaled)
+            for (j = whole; j < n; j++) scaled[j] = y[j] * times[j];
     }
 #undef SWEEP
 #undef FINISHED

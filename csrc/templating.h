@@ -48,6 +48,10 @@ typedef real unaligned_vec __attribute__((vector_size(TGR_VECTOR_BYTES), aligned
 #define LOAD(at) (*(const unaligned_vec *)(at))
 #define STORE(at, value) (*(unaligned_vec *)(at) = (value))
 
+/* whether one instruction looks up a vector of this type in a table of 32 entries */
+#undef LOOKS_UP
+#define LOOKS_UP (!TGR_DOUBLE && TGR_VECTOR_BYTES == 64)
+
 /* a helper that must merge into its caller, where its constant arguments become constants */
 #undef INLINE
 #define INLINE static inline __attribute__((always_inline))

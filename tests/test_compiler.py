@@ -1193,6 +1193,27 @@ def test_the_shortcut_minds_gradients_and_arguments_that_are_equal():
     np.testing.assert_array_equal(p.grad, 1.0)
 
 
+def test_shortcuts_to_results_of_every_form():
+    """A field called value is not the value of a tensor."""
+    Result = namedtuple("Result", "value loss")
+    forms = (
+        lambda y: y,
+        lambda y: y.value,
+        lambda y: Result(y.value, y.sum()),
+        lambda y: [y, {"a": y.sum()}, (y.value,)],
+        lambda y: None,
+    )
+    for form in forms:
+        step = tr.compile(lambda x, form=form: form(tr.Tensor(x) * 2))
+        for n in range(5):
+            x = np.array([1.0, n])
+            got, expected = step(x), form(tr.Tensor(x) * 2)
+            assert type(got) is type(expected)
+            for mine, theirs in zip(_flat(got), _flat(expected), strict=True):
+                assert type(mine) is type(theirs) and repr(mine).split(", op")[0] == repr(theirs).split(", op")[0]
+        assert step._shortcut is not None
+
+
 @pytest.mark.parametrize("check", [True, False])
 def test_the_shortcut_of_an_argument_that_has_not_differed_yet(check):
     """It is taken while that stays as it was; the first call with other values is compared with the function itself."""

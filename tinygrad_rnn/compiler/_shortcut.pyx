@@ -23,27 +23,24 @@ cdef class Shortcut:
     changes    of `modes`, the counter of mode changes of all modules
     leaves     (leaf, its array, what its gradient has to be) for each; `anything` means that it may be anything
     grads      (leaf, the gradient it has afterwards)
-    output     of which a copy is returned: where it is a tensor, one of the same type that `initialise(tensor, array)` fills, else
-               what `detached(output)` makes"""
+    value      of which a copy is returned, in a new `kind`, a Node, filled by `initialise(node, array)`; where it is None, what
+               `copied()` makes is returned"""
 
-    cdef object mode_of, modes, anything, acquire, release, program, run, initialise, output, detached
+    cdef object mode_of, modes, anything, acquire, release, program, run, initialise, copied
     cdef tuple expected, mode, leaves, grads
     cdef type kind
     cdef cnp.ndarray value
     cdef Py_ssize_t changes, calls
 
     def __init__(self, *, mode_of, modes, lock, program, tuple expected, tuple leaves, tuple grads, anything,
-                 output, initialise, detached):
+                 cnp.ndarray value, type kind, initialise, copied):
         self.mode_of, self.mode = mode_of, mode_of()
         self.modes, self.changes = modes, modes.changes
         self.acquire, self.release = lock.acquire, lock.release
         self.program, self.run, self.calls = program, program.replay.run, program.replay.count
         self.expected = expected
         self.leaves, self.grads, self.anything = leaves, grads, anything
-        self.output, self.detached = output, detached
-        self.kind = type(output)
-        self.value = output.value if hasattr(output, "value") else None
-        self.initialise = initialise
+        self.value, self.kind, self.initialise, self.copied = value, kind, initialise, copied
 
     cdef bint fits(self, tuple arguments) except -1:
         """Whether a call with these arguments is the same replay, to be asked with the lock held."""
@@ -81,7 +78,7 @@ cdef class Shortcut:
         for leaf, grad in self.grads:
             leaf.grad = grad
         if self.value is None:
-            return self.detached(self.output)
+            return self.copied()
         result = PyType_GenericAlloc(<PyTypeObject *>self.kind, 0)
         self.initialise(result, <cnp.ndarray>cnp.PyArray_NewCopy(self.value, cnp.NPY_CORDER))
         return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 from collections.abc import Callable, Container, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -422,9 +423,10 @@ class CapturedCall:
             leaves=tuple([(leaf, value, None if before is NOTHING else before) for leaf, value, before, _ in self.leaves]),
             grads=tuple(self._grads),
             anything=ANYTHING,
-            output=self._output,
+            value=self._output.value if type(self._output) is Tensor else None,
+            kind=Tensor,
             initialise=Node.__init__,  # checks nothing: the array comes from a tensor
-            detached=_detached,
+            copied=partial(_detached, self._output),
         )
 
     @staticmethod
