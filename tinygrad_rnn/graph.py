@@ -141,11 +141,6 @@ class Nodes(list):
         return "\n".join([f"{len(self)} nodes"] + [f"  {n.label}  {n.shape}" for n in self[:12]] + ["  ..."] * (len(self) > 12))
 
 
-def _in_float64(residual: Any) -> Any:
-    single = isinstance(residual, np.ndarray) and residual.dtype == np.float32
-    return residual.astype(np.float64) if single else residual
-
-
 class Graph:
     """Every node of one recorded computation, in topological order.
 
@@ -208,6 +203,9 @@ class Graph:
             for j in dict.fromkeys(of_one):
                 self.outputs_of[j].append(i)
         self.values = self._snapshot()
+        self._single = any(n.value.dtype == np.float32 for n in self.records)
+        self._shared: set[int] = set()  # ids of arrays that many nodes saved for their rules
+        self._in_float64: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.grads = [cotangents.get(n.index) for n in self.records]
         self.addresses = [n.address for n in self.records]
         for i, role in enumerate(self.roles):
@@ -222,6 +220,15 @@ class Graph:
         """The values; those that live in a leaf's memory, which training writes to, as copies."""
         leaves = {id(owner(n.value)) for n, op in zip(self.records, self.ops, strict=True) if op is None}
         return [n.value.copy() if id(owner(n.value)) in leaves else n.value for n in self.records]
+
+    def shape_of(self, position: int) -> tuple[int, ...]:
+        """The shape of a node's value."""
+        return self.values[position].shape
+
+    def memory(self, position: int) -> Any:
+        """What tells whether two nodes share their numbers: the memory in which the value lay when it was recorded."""
+        value = self.records[position].value
+        return value.__array_interface__["data"][0], value.shape, value.strides
 
     # ---- nodes
 
@@ -327,9 +334,24 @@ class Graph:
         if op is None:
             raise ValueError(f"{NodeView(self, position).label} has no rule to pull a cotangent back with")
         residuals = self.residuals(position)
-        return op.vjp(
-            BACKENDS["native"], g, *(map(_in_float64, residuals) if exactly else residuals), needs=needs, **node.params
-        )
+        if exactly and self._single:
+            residuals = tuple([self._wide(r) for r in residuals])
+        return op.vjp(BACKENDS["native"], g, *residuals, needs=needs, **node.params)
+
+    def _wide(self, residual: Any) -> Any:
+        """A residual in float64. Those of weights are kept: every step asks for them again."""
+        if not (isinstance(residual, np.ndarray) and residual.dtype == np.float32):
+            return residual
+        if id(residual) not in self._shared:
+            return residual.astype(np.float64)
+        found = self._in_float64.get(id(residual))
+        if found is None:
+            found = self._in_float64[id(residual)] = (residual, residual.astype(np.float64))
+        return found[1]
+
+    def share(self, arrays: Iterable[np.ndarray]) -> None:
+        """Say which arrays many nodes saved for their rules, weights above all: they are converted to float64 once."""
+        self._shared = {id(x) for x in arrays}
 
     def residuals(self, position: int) -> tuple:
         """What the op at a position saved for its vjp."""

@@ -4,44 +4,53 @@ The rules and kernels are those of the ops themselves; only the precision differ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ..backends import BACKENDS
 from ..graph import Graph
 
 Cotangents = dict[int, np.ndarray]
 
 
-def pull(
-    graph: Graph, seeds: Cotangents, wrt: Iterable[int], observe: Callable[[int, Cotangents], None] | None = None
-) -> Cotangents:
+def pull(graph: Graph, seeds: Cotangents, wrt: Iterable[int]) -> Cotangents:
     """Pull the cotangents `seeds` (by position) back to the positions `wrt`; positions that none reaches are left out.
 
-    The walk does not go behind `wrt`, so each of them counts as independent of the others. observe(i, frontier), if given,
-    is called before the first node (with i = -1) and after each node i with all cotangents that are then on their way."""
+    The walk does not go behind `wrt`, so each of them counts as independent of the others."""
     stop = set(wrt)
-    on_path = graph.ancestors(seeds, stop | graph.cut) & graph.descendants(stop)
+    before = sorted(graph.ancestors(seeds, stop | graph.cut))
+    on_path = set(stop.intersection(before))
+    for i in before:
+        if i not in graph.cut and any(j in on_path for j in graph.inputs_of[i]):
+            on_path.add(i)
     frontier: Cotangents = {i: g.astype(np.float64) for i, g in seeds.items() if i in on_path}
-    if observe:
-        observe(-1, frontier)
-    for i in sorted(on_path - stop - graph.cut, reverse=True):
+    owned: set[int] = set()  # positions whose array was made here, so that it may be added to in place
+    for i in reversed(before):
+        if i not in on_path or i in stop or i in graph.cut:
+            continue
         g = frontier.pop(i, None)
         if g is None:
             continue
-        inputs = graph.inputs_of[i]
+        inputs, op = graph.inputs_of[i], graph.ops[i]
+        if op is not None and op.scatter is not None:  # T reads of one array cost T pieces, not T arrays
+            (j,) = inputs
+            if j not in owned:
+                owned.add(j)
+                frontier[j] = frontier[j].copy() if j in frontier else np.zeros(graph.shape_of(j))
+            op.scatter(BACKENDS["native"], frontier[j], g, *graph.residuals(i), **graph.records[i].params)
+            continue
         for j, gx in zip(inputs, graph.vjp(i, g, tuple(j in on_path for j in inputs)), strict=True):
             if gx is not None:
                 frontier[j] = frontier[j] + gx if j in frontier else gx
-        if observe:
-            observe(i, frontier)
+                owned.discard(j)
     return frontier
 
 
 def jacobian(graph: Graph, of: Sequence[int], wrt: Sequence[int]) -> np.ndarray:
     """d(of)/d(wrt) in float64, shape of.shape + wrt.shape, several nodes counting as one whose last axes are joined: one
     pullback for each entry of `of`. Raises ValueError where the nodes to join differ in their other axes."""
-    of_shapes, wrt_shapes = ([graph.values[i].shape for i in nodes] for nodes in (of, wrt))
+    of_shapes, wrt_shapes = ([graph.shape_of(i) for i in nodes] for nodes in (of, wrt))
     out = np.zeros(_joined(of_shapes) + _joined(wrt_shapes))
     start = 0
     for node, shape in zip(of, of_shapes, strict=True):

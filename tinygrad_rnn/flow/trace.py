@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,18 @@ import numpy as np
 from ..graph import Graph, owner
 from ..tape import Node, Tape, checked_seed, grad_mode, sweep
 from ..tensor import ShapeError, Tensor
+from .copies import Call, remembered
 from .gain import Gain
 from .gain import gain as gain_of
 from .pullback import jacobian as jacobian_of
-from .states import Axis
+from .steps import Axis
 from .terms import GradTerms
 from .terms import grad_terms as grad_terms_of
 from .verdict import Verdict
 from .verdict import why as why_of
+from .what_if import WhatIf, advice_for
+from .what_if import remedies as remedies_of
+from .what_if import what_if as what_if_of
 
 
 class Trace(Graph):
@@ -26,6 +30,7 @@ class Trace(Graph):
     `output` is what the model returned, as recorded."""
 
     output: Any
+    _call: Call | None = None
 
     def grad_terms(self, name: str, axis: Axis = "t") -> GradTerms:
         """dL/dW of parameter `name` by time step (or layer): norms, shares, and the terms themselves, whose sum is its grad."""
@@ -49,9 +54,33 @@ class Trace(Graph):
         """The largest lag at which a term of dL/dW still exceeds eps |dL/dW|. See GradTerms.horizon."""
         return self.grad_terms(name).horizon(eps)
 
-    def why(self, axis: Axis | None = None) -> Verdict:
-        """Vanishing, healthy or exploding, with cause, numbers and the first thing to try. See Verdict."""
-        return why_of(self, axis)
+    def why(self, axis: Axis | None = None, advice: bool = True) -> Verdict:
+        """Vanishing, healthy or exploding, with cause, place, numbers, and what helped. See Verdict.
+
+        advice   try remedies on copies of the model with the same batch, where the graph came from `trace` and the net is sick;
+                 each costs a trace"""
+        return why_of(self, axis, self._advice if advice else None)
+
+    def what_if(self, change: Any, train: Callable[[Any], Sequence[float]] | None = None) -> WhatIf:
+        """The same batch through a changed copy of the model, which has the weights of the trace: gradient and loss before and
+        after. The model itself is not touched.
+
+        change   the name of a remedy (`remedies()` lists those that this net can have), or a function that is given the copy,
+                 and changes it in place or returns another model
+        train    train(model) -> losses: what training does, to a copy without the change and to one with it
+
+        Raises ValueError for a remedy that this net cannot have, and where there is no model to copy: in a compiled graph, or
+        where the traced function refers to no Module that holds its parameters."""
+        return what_if_of(self, self._call, trace, change, train)
+
+    def remedies(self) -> list[str]:
+        """The names of the remedies that this net can have, which `what_if` takes and `why` tries."""
+        if self._call is None:
+            return []
+        return [remedy.name for remedy in remedies_of(self, self._call, why_of(self))]
+
+    def _advice(self, graph: Graph, verdict: Verdict) -> tuple[str, tuple]:
+        return advice_for(self, self._call, trace, verdict)
 
 
 def trace(model: Callable[..., Any], *inputs: Any, loss: Callable[..., Tensor] | None = None, target: Any = None) -> Trace:
@@ -71,6 +100,7 @@ def trace(model: Callable[..., Any], *inputs: Any, loss: Callable[..., Tensor] |
     leaves: list[Any] = []
     for i, x in enumerate(inputs):
         leaves.append(_leaf(x, f"x{i}" if i else "x", {leaf.name for leaf in leaves if isinstance(leaf, Tensor)}))
+    call = remembered(model, tuple(x.value.copy() if isinstance(x, Tensor) else x for x in leaves), loss, target)
     with Tape() as tape, grad_mode(True):
         output = model(*leaves)
         root = output[0] if isinstance(output, (tuple, list)) and loss is not None else output
@@ -91,15 +121,16 @@ def trace(model: Callable[..., Any], *inputs: Any, loss: Callable[..., Tensor] |
             "trace: the loss was computed before the trace began; compute it inside the model or the loss function"
         )
     _, cotangents = sweep(root, checked_seed(root, None), retain=True, every=True)
-    _detach_from_leaves(tape.nodes)
+    copies = _detach_from_leaves(tape.nodes)
     graph = Trace(tape.nodes, root, cotangents, names, {x.index: str(x.name) for x in leaves if isinstance(x, Tensor)})
-    graph.output = output
+    graph.share(copies)
+    graph.output, graph._call = output, call
     return graph
 
 
-def _detach_from_leaves(nodes: list[Node]) -> None:
+def _detach_from_leaves(nodes: list[Node]) -> list[np.ndarray]:
     """Give what the nodes saved for their vjp copies of the leaves' memory, so that training in place leaves the graph as it
-    was. (Their values are copied by the graph.)"""
+    was, and return the copies. (The graph copies the values.)"""
     leaves = {id(owner(x.value)) for node in nodes for x in node.inputs if not x.kept}
     copies: dict[int, np.ndarray] = {}
 
@@ -111,6 +142,7 @@ def _detach_from_leaves(nodes: list[Node]) -> None:
     for node in nodes:
         if node.residuals:
             node.residuals = tuple([detached(r) for r in node.residuals])
+    return list(copies.values())
 
 
 def _leaf(x: Any, name: str, taken: set[str | None]) -> Any:

@@ -1,144 +1,437 @@
-"""The straight answer: is the gradient vanishing, healthy or exploding, by what, and what to try first."""
+"""The straight answer: is the gradient vanishing, healthy or exploding, by what, where and for whom, and what helped."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from math import exp, log
 from typing import Any, Literal
 
 import numpy as np
 
 from ..graph import Graph, NodeView
-from .gain import PART_NAMES, Gain, gain
-from .states import Axis, States, find_states
-from .terms import grad_terms
+from . import words
+from .directions import kept_directions
+from .gain import GROUPS, PART_NAMES, Gain, Way
+from .profile import Place, place_of
+from .steps import Axis, Steps, find_steps
 
-Kind = Literal["vanishing", "healthy", "exploding", "vanishing and exploding", "no signal", "not finite"]
+Kind = Literal["vanishing", "fading", "healthy", "narrow", "exploding", "vanishing and exploding", "no signal", "not finite"]
 
-# A signal is called lost or exploding when it has changed by this factor anywhere along the recorded steps. A tenth of a
-# per cent or a per cent per step are far from it over 50 steps; the default tanh RNN passes it after about 8.
-FACTOR = 100.0
-SHARE = 0.25  # of the sequences of a batch: where so many do it, the net does, whatever their mean says
-SATURATED = 0.01  # a unit is saturated where phi' is below this
+FACTOR = 100.0  # a gradient is called lost, or exploding, when it has changed by this factor anywhere along the steps
+FADING = 10.0  # and fading from this factor on
+STEEP = log(2) / 2  # nats a step: what halves in two steps is lost soon, however few steps were recorded
+SHARE = 0.25  # of the sequences of a batch: where so many do it, the net does, whatever the median says
+SATURATED = 0.01  # a unit is saturated where phi' is below this share of the largest phi' there is
+LARGEST_SLOPE = {"sigmoid": 0.25}
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What `graph.why()` found.
 
-    kind      "vanishing", "healthy", "exploding", "vanishing and exploding" (at different lags), "no signal" (the loss does
-              not reach the last states) or "not finite"
-    cause     which part does it, in words
-    advice    the first thing to try; empty for a healthy net
-    numbers   everything the words rest on, by name
-    gain      the split itself, None where there is no signal to split"""
+    kind      "vanishing" (less than 1/100 is left, or a half is lost every two steps), "fading" (less than 1/10 is left),
+              "healthy", "narrow" (the size is kept, in one direction only), "exploding", "vanishing and exploding" (at
+              different lags or in different sequences), "no signal" (the loss does not reach the last states) or "not finite"
+    part      the part that does most of it (see Gain), "cut" where no gradient passes a step; empty for a healthy net
+    where     "evenly", "one step", "read-out", "two phases", "unevenly", "one layer", or "" where little changes
+    cause     what was found, in sentences
+    advice    what was tried on a copy and helped, in sentences; empty where nothing did, or nothing was tried
+    tried     each remedy that was tried, with what came of it, the best first
+    numbers   everything the sentences rest on, by name
+    gain      the signal itself, None where there is none to follow
+    parts     the verdicts on each direction of a net that also runs backwards, by name"""
 
     kind: Kind
     cause: str
     advice: str
     numbers: dict[str, Any] = field(repr=False)
     gain: Gain | None = field(repr=False)
+    part: str = ""
+    where: str = ""
+    tried: tuple = field(default=(), repr=False)
+    parts: dict[str, Verdict] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         lines = [f"{self.kind.upper()}: {self.cause}"]
         if self.advice:
-            lines.append(f"Try first: {self.advice}")
+            lines.append(self.advice)
         return "\n".join(lines)
 
 
-def why(graph: Graph, axis: Axis | None = None) -> Verdict:
-    """The verdict on the backward signal along `axis` (time where there are steps, else depth).
+Try = Callable[[Graph, "Verdict"], "tuple[str, tuple]"]
 
-    The signal that reaches the last states is followed to the first. It is vanishing where it falls below 1/100 of what it
-    was, exploding where it rises above 100 times, on average over the batch or in a quarter of its sequences, and healthy
-    otherwise, whatever the norms of the weights say."""
+
+def why(graph: Graph, axis: Axis | None = None, try_remedies: Try | None = None) -> Verdict:
+    """The verdict on the gradient along `axis` (time where there are steps, else depth).
+
+    Its kind is that of the recorded cotangents, from every loss along every path, in the sequence in the middle of the batch;
+    the signal of the last step alone stands beside it where the two differ.
+
+    try_remedies   of a graph and its verdict: (advice, trials)"""
+    found = _verdict(graph, axis)
+    if try_remedies is None or found.kind in ("healthy", "no signal", "not finite"):
+        return found
+    advice, tried = try_remedies(graph, found)
+    return replace(found, advice=advice, tried=tried)
+
+
+def _verdict(graph: Graph, axis: Axis | None) -> Verdict:
     bad = _not_finite(graph)
     if bad is not None:
-        what = "gradient" if np.isfinite(graph.values[bad]).all() else "value"
-        return Verdict(
-            "not finite",
-            f"the first {what} that is not finite is at {NodeView(graph, bad).label}",
-            "look at that node's inputs; clip gradients, lower the learning rate, or keep logs and square roots off 0",
-            {"node": NodeView(graph, bad)},
-            None,
-        )
-    states = find_states(graph, axis)
-    split = gain(graph, states=states)
-    if not np.isfinite(split.log_norm[0]):
-        return Verdict(
-            "no signal",
-            "the loss sends no gradient into the last states",
-            "check that the loss depends on the last step, and that its own gradient there is not zero",
-            {},
-            split,
-        )
-    numbers = _numbers(graph, states, split)
-    vanishes = numbers["lost_from_lag"] is not None or numbers["lost_share"] >= SHARE
-    explodes = numbers["grown_from_lag"] is not None or numbers["grown_share"] >= SHARE
-    if vanishes and explodes:
-        kind: Kind = "vanishing and exploding"
-    else:
-        kind = "vanishing" if vanishes else "exploding" if explodes else "healthy"
-    return Verdict(kind, _cause(kind, numbers), _advice(kind, numbers), numbers, split)
+        return bad
+    try:
+        ways = find_steps(graph, axis)
+        found = {steps.name: _of_one_way(graph, steps) for steps in ways}
+    except ValueError:
+        recorded = graph.steps if axis != "layer" else graph.layers
+        if not recorded:
+            raise
+        unit = "step" if axis != "layer" else "layer"
+        return Verdict("no signal", words.one_step_only(_steps_reached(graph, unit), unit), "", {"axis": axis or "t"}, None)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    order = ("not finite", "vanishing and exploding", "exploding", "vanishing", "narrow", "fading", "no signal", "healthy")
+    worst = min(found.values(), key=lambda v: order.index(v.kind))
+    cause = " ".join(f"{name.capitalize()}, {v.kind}: {v.cause}" for name, v in found.items())
+    return replace(worst, cause=cause, parts=found)
 
 
-def _not_finite(graph: Graph) -> int | None:
-    """Where it began that the loss or a cotangent is not finite: the first value, or else the first cotangent on the way
-    back. Values that do neither (a mask of -inf before a softmax) are in order."""
+def _steps_reached(graph: Graph, unit: str) -> list[int]:
+    axis = 1 if unit == "step" else 0
+    reached = set()
+    for i, address in enumerate(graph.addresses):
+        c = address[axis]
+        if c is not None and c not in reached and graph.ops[i] is not None and (g := graph.grads[i]) is not None and g.any():
+            reached.add(c)
+    return sorted(reached)
+
+
+def _not_finite(graph: Graph) -> Verdict | None:
+    """The node at which it began that the loss or a cotangent is not finite: the first value, or else the first cotangent on
+    the way back. Values that do neither (a mask of -inf before a softmax) are in order."""
+    at, what = None, "value"
     if not np.isfinite(graph.values[graph.root]).all():
         on_way = graph.ancestors([graph.root])
-        return next(i for i in sorted(on_way) if not np.isfinite(graph.values[i]).all())
-    for i in reversed(range(len(graph))):
-        g = graph.grads[i]
-        if g is not None and not np.isfinite(g).all():
-            return i
-    return None
+        at = next(i for i in sorted(on_way) if not np.isfinite(graph.values[i]).all())
+    else:
+        for i in reversed(range(len(graph))):
+            g = graph.grads[i]
+            if g is not None and not np.isfinite(g).all():
+                at, what = i, "gradient"
+                break
+    if at is None:
+        return None
+    view = NodeView(graph, at)
+    array = np.asarray(view.value if what == "value" else view.grad)
+    bad = np.argwhere(~np.isfinite(array))
+    entry = tuple(int(k) for k in bad[0])
+    numbers = {"node": view, "entry": entry, "count": len(bad), "step": view.t, "layer": view.layer}
+    return Verdict("not finite", words.not_finite(view, what, array, entry, len(bad)), "", numbers, None)
 
 
-def _numbers(graph: Graph, states: States, split: Gain) -> dict[str, Any]:
-    # what the signal crosses; the first states are its end, and what made them is not crossed
-    on_path = [i for i in graph.between(states.at[split.lags[-1]], states.at[0]) if i not in states.at[0]]
-    slopes = [_slope(graph, i).ravel() for i in on_path if graph.kind(i) == "activation"]
-    slope = np.concatenate(slopes) if slopes else np.ones(1)
-    products = [i for i in on_path if graph.kind(i) == "weights"]
-    crossed = {j for i in products for j in graph.inputs_of[i] if graph.roles[j] == "parameter" and graph.values[j].ndim == 2}
-    recurrent = {}
-    for j in sorted(crossed):
-        w = graph.values[j].astype(np.float64)
-        recurrent[graph.names[j]] = {
-            "spectral_norm": float(np.linalg.norm(w, 2)),
-            "spectral_radius": float(np.abs(np.linalg.eigvals(w)).max()) if w.shape[0] == w.shape[1] else float("nan"),
+# ---- one way back
+
+
+def _of_one_way(graph: Graph, steps: Steps) -> Verdict:
+    way = Way(graph, steps, graph.root)
+    if not way.first < way.last:
+        return Verdict(
+            "vanishing", words.cut_at_once(way), "", {"axis": steps.axis, **_cut_numbers(way)}, None, "cut", "one step"
+        )
+    found = way.gain()
+    if not np.isfinite(found.rows[0]).any() and not np.isfinite(found.total_rows).any():
+        return Verdict("no signal", words.no_signal(steps), "", {"axis": steps.axis}, found)
+    return Judgement(graph, way, found).verdict()
+
+
+def _cut_numbers(way: Way) -> dict[str, Any]:
+    from .cuts import find_cuts
+
+    cuts = find_cuts(way.graph, way.steps, way.joined)
+    return {"cut": _cut(cuts[0]) if cuts else None}
+
+
+def _cut(cut) -> dict[str, Any]:
+    return {"t": cut.t, "op": cut.op, "label": cut.source, "whole": cut.whole, "times": cut.times}
+
+
+class Judgement:
+    """The numbers of one way back, and the words for them."""
+
+    def __init__(self, graph: Graph, way: Way, found: Gain) -> None:
+        self.graph, self.way, self.gain = graph, way, found
+        self.total = _relative(found.total_rows)
+        self.path = _relative(found.rows)
+        self.same = found.total_rows.shape == found.rows.shape and np.allclose(
+            found.total_rows, found.rows, rtol=0, atol=1e-6, equal_nan=True
+        )
+        if self.same:
+            self.total = self.path
+        self.row = _middle(self.path)  # the sequence whose parts are told
+        profile = _median(self.total)
+        self.place: Place = place_of(profile if np.isfinite(profile).sum() > 1 else _median(self.path))
+        self.profile = profile
+        self.numbers = self._numbers()
+
+    def verdict(self) -> Verdict:
+        kind = self._kind()
+        self.numbers["kind"] = kind
+        part, where = self._part(kind), self.place.where
+        cuts = self.numbers["cuts"]
+        whole = bool(cuts) and cuts[0]["whole"] and (self.same or not np.isfinite(self.profile[-1]))
+        if whole and kind in ("healthy", "narrow", "fading", "vanishing"):
+            kind, part, where = "vanishing", "cut", "one step"
+        elif self.place.nats == (float("-inf"),) and any(cut["t"] == self.numbers["at_t"] for cut in cuts):
+            part = "cut"  # what else passes there carries nothing
+        if self.numbers["lost_layer"] is not None and kind in ("healthy", "fading", "narrow"):
+            kind, where, part = "vanishing", "one layer", self._part("vanishing")
+        self.numbers |= {"kind": kind, "part": part, "where": where}
+        return Verdict(kind, words.cause(self.numbers), "", self.numbers, self.gain, part, where)
+
+    # ---- kind
+
+    def _kind(self) -> Kind:
+        n = self.numbers
+        vanishes = n["lost_from_lag"] is not None or n["lost_share"] >= SHARE
+        explodes = n["grown_from_lag"] is not None or n["grown_share"] >= SHARE
+        steep = n["steps"] >= 4 and self.place.where == "evenly" and self.place.rate is not None
+        if steep and not (vanishes or explodes) and self.place.rate is not None:
+            vanishes, explodes = self.place.rate < -STEEP, self.place.rate > STEEP
+        if vanishes and explodes:
+            return "vanishing and exploding"
+        if vanishes or explodes:
+            return "vanishing" if vanishes else "exploding"
+        if n["left"] < -log(FADING):
+            return "fading"
+        return "narrow" if len(n["directions"]) > 1 and n["directions"][1] < -log(FACTOR) else "healthy"
+
+    def _part(self, kind: Kind) -> str:
+        if kind in ("healthy", "no signal", "not finite"):
+            return ""
+        sign = 1 if kind == "exploding" else -1
+        n = self.numbers
+        if n["lost_from_lag"] is None and n["grown_from_lag"] is None and kind != "fading":
+            found = self._parts_of_the_sick(sign)
+            return max(found, key=lambda part: sign * found[part])
+        carried = n["carry_parts"] if n["alone"] and n["shares"]["carry"] >= 0.5 else None
+        if carried and sum(carried.values()) * sign < 0.5 * n["total_nats"] * sign:
+            carried = None
+        if carried is None and self.place.where in ("one step", "read-out") and self.place.lag is not None and self.same:
+            lag = self.place.lag
+            found = {p: float(x[lag, self.row]) for p, x in self.gain.row_parts.items() if len(x) > lag}
+        else:
+            found = carried or {part: n[f"{part}_nats"] for part in PART_NAMES}
+        pushing = {part: sign * nats for part, nats in found.items() if sign * nats > 0}
+        return max(pushing, key=lambda part: pushing[part]) if pushing else ""
+
+    def _parts_of_the_sick(self, sign: int) -> dict[str, float]:
+        """Nats by part of a sequence in which the gradient is lost, or grows, though it does not in the middle of the batch."""
+        ends = _ends(self.path)
+        worst = [sign * self.path[end, row] for row, end in enumerate(ends)]
+        row = int(np.nanargmax(worst))
+        return {part: _sum(x[: ends[row], row]) for part, x in self.gain.row_parts.items()}
+
+    # ---- numbers
+
+    def _numbers(self) -> dict[str, Any]:
+        graph, way, found, row = self.graph, self.way, self.gain, self.row
+        ends = _ends(self.path)
+        steps = int(ends[row])
+        total = float(self.path[steps, row])
+        at = way.steps.labels
+        parts = {part: _sum(x[:steps, row]) for part, x in found.row_parts.items()}
+        per_row = self.total[:, ~np.isnan(self.total[0])]
+        lows, highs = np.nanmin(per_row, axis=0), np.nanmax(per_row, axis=0)
+        worst, best = np.nanmin(self.profile), np.nanmax(self.profile)
+        rate = self.place.rate if self.place.where in ("evenly", "") and self.place.rate is not None else None
+        place_t = None if self.place.lag is None else at[max(int(found.last[row]) - self.place.lag, 0)]
+        on_path = [i for n in range(way.first + 1, int(found.last[row]) + 1) for i in way.walker.positions(n)]
+        shares = {kind: _mean(x[:steps, row]) for kind, x in self._row_shares().items()}
+        slopes = _slopes(graph, on_path) if parts["saturation"] or not found.alone else None
+        everyone = ~np.isnan(self.total[0])
+        numbers = {
+            "axis": way.steps.axis,
+            "unit": way.steps.unit,
+            "steps": steps,
+            "lags": len(found.lags) - 1,
+            "last_t": at[int(found.last[row])],
+            "first_t": at[way.first],
+            "sequences": way.rows,
+            "total_nats": total,
+            "left": float(self.profile[-1]),
+            "factor": exp(max(min(total, 700), -700)),
+            "rate": rate if rate is not None else total / max(steps, 1),
+            "even": rate is not None,
+            "half_life": log(2) / abs(total / steps) if total and steps and np.isfinite(total) else float("inf"),
+            "reach": log(FACTOR) / abs(rate) if rate else None,
+            **{f"{part}_nats": nats for part, nats in parts.items()},
+            "shares": shares,
+            "alone": {kind: _end(x, row, steps) for kind, x in found.row_alone.items()},
+            "carry_parts": {part: _sum(x[:steps, row]) for part, x in found.row_carry_parts.items()},
+            "place": self.place,
+            "at_t": place_t,
+            "silent_share": _silent(self.total),
+            "path_silent_share": _silent(self.path),
+            "unreached_share": float(1 - everyone.mean()),
+            "lost_from_lag": _first(self.profile < -log(FACTOR)),
+            "grown_from_lag": _first(self.profile > log(FACTOR)),
+            "lowest": float(worst),
+            "highest": float(best),
+            "lost_share": float((lows < -log(FACTOR)).mean()) if lows.size else 0.0,
+            "grown_share": float((highs > log(FACTOR)).mean()) if highs.size else 0.0,
+            "same": self.same,
+            "cut": _cut(found.cuts[0]) if found.cuts else None,
+            "cuts": [_cut(c) for c in found.cuts],
+            "reached_by_none": self._unreached(),
+            "weights": _matrices(way),
+            "kept": _kept(graph, on_path),
+            "slopes": slopes,
+            "mean_slope": slopes["mean"] if slopes else 1.0,
+            "saturated_share": slopes["saturated"] if slopes else 0.0,
+            "activations": slopes["ops"] if slopes else [],
+            "other_ops": sorted({str(NodeView(graph, i).op) for i in on_path if _is_other(graph, i)}),
+            **self._by_layer(),
         }
-    horizons = {}
-    for name in recurrent:
-        if graph.parameters[name].grad is not None and len(graph.outputs_of[graph.parameters[name].position]) > 1:
-            horizons[name] = grad_terms(graph, name, states.axis).horizon()
-    lost = np.flatnonzero(split.log_gain < -log(FACTOR))
-    grown = np.flatnonzero(split.log_gain > log(FACTOR))
-    curves = (split.rows - split.rows[0])[:, np.isfinite(split.rows[0])]
-    return {
-        "axis": states.axis,
-        "steps": len(split.lags) - 1,
-        "total_nats": split.total,
-        "factor": exp(max(min(split.total, 700), -700)),
-        "rate": split.rate,
-        "half_life": split.half_life,
-        "saturation_nats": float(split.saturation.sum()),
-        "weights_nats": float(split.weights.sum()),
-        "gates_nats": float(split.gates.sum()),
-        "other_nats": float(split.other.sum()),
-        "mean_slope": float(slope.mean()),
-        "saturated_share": float((slope < SATURATED).mean()),
-        "silent_share": split.silent,
-        "lost_from_lag": int(lost[0]) if lost.size else None,
-        "grown_from_lag": int(grown[0]) if grown.size else None,
-        "lost_share": float((curves.min(axis=0) < -log(FACTOR)).mean()),
-        "grown_share": float((curves.max(axis=0) > log(FACTOR)).mean()),
-        "activations": sorted({str(NodeView(graph, i).op) for i in on_path if graph.kind(i) == "activation"}),
-        "weights": recurrent,
-        "horizon": horizons,
-        "kept": _kept(graph, on_path),
-    }
+        alone = _median(self.path)
+        quiet = bool(np.nanmin(alone) > -log(FACTOR) and np.nanmax(alone) < log(FACTOR))
+        numbers["directions"] = kept_directions(way).tolist() if quiet and way.first < way.last else []
+        return numbers
+
+    def _row_shares(self) -> dict[str, np.ndarray]:
+        return self.gain.row_shares
+
+    def _unreached(self) -> tuple[int, int] | None:
+        """First and last step, as recorded, that no gradient reaches, where a cut is the reason."""
+        whole = [c for c in self.gain.cuts if c.whole]
+        if not whole or self.way.steps.axis != "t":
+            return None
+        cut = whole[0].t
+        reached = [t for t in _steps_reached(self.graph, "step") if t < cut]
+        return None if reached or cut <= 0 else (0, cut - 1)
+
+    def _by_layer(self) -> dict[str, Any]:
+        """log norms of the recorded gradient of each layer's states, over all steps, and the layer that loses it."""
+        nothing = {"by_layer": {}, "lost_layer": None}
+        if self.way.steps.axis != "t" or self.graph.layers < 2 or self.way.steps.name:
+            return nothing
+        squares: dict[int, float] = {}
+        for at in self.way.steps.at:
+            for i in at:
+                layer, g = self.graph.addresses[i].layer, self.graph.grads[i]
+                if layer is not None and g is not None:
+                    squares[layer] = squares.get(layer, 0.0) + float(np.sum(np.square(g, dtype=np.float64)))
+        with np.errstate(divide="ignore"):
+            logs = {layer: float(0.5 * np.log(s)) for layer, s in sorted(squares.items())}
+        order = sorted(logs, reverse=True)
+        drops = {lower: logs[lower] - logs[upper] for upper, lower in zip(order, order[1:], strict=False)}
+        lost = [layer for layer, nats in drops.items() if nats < -log(FACTOR)]
+        return {"by_layer": logs, "lost_layer": min(lost, key=lambda layer: drops[layer]) if lost else None}
+
+
+# ---- small numbers
+
+
+def _relative(rows: np.ndarray) -> np.ndarray:
+    """Log norms relative to those at lag 0, by sequence; nan for those without a signal there, and beyond their first step."""
+    with np.errstate(invalid="ignore"):
+        out = rows - rows[0]
+    out[:, ~np.isfinite(rows[0])] = np.nan
+    return out
+
+
+def _ends(rows: np.ndarray) -> np.ndarray:
+    """(B,) the last lag that each sequence has."""
+    there = ~np.isnan(rows)
+    return np.where(there.any(axis=0), len(rows) - 1 - np.argmax(there[::-1], axis=0), 0)
+
+
+def _middle(rows: np.ndarray) -> int:
+    """The sequence whose rate lies in the middle of the batch; of an even number the lower one."""
+    ends = _ends(rows)
+    rates = np.array([rows[e, b] / max(e, 1) for b, e in enumerate(ends)])
+    known = np.flatnonzero(~np.isnan(rates))
+    if not known.size:
+        return 0
+    return int(known[np.argsort(rates[known], kind="stable")[(len(known) - 1) // 2]])
+
+
+def _median(rows: np.ndarray) -> np.ndarray:
+    """(lags,) median over the sequences that have the lag; of an even number the mean of the two, unless one is lost."""
+    out = np.full(len(rows), np.nan)
+    for lag, values in enumerate(rows):
+        values = np.sort(values[~np.isnan(values)])
+        if values.size:
+            low, high = values[(len(values) - 1) // 2], values[len(values) // 2]
+            out[lag] = low if np.isneginf(low) else (low + high) / 2
+    return out[: int(np.flatnonzero(~np.isnan(out)).max(initial=0)) + 1]
+
+
+def _sum(x: np.ndarray) -> float:
+    return float(np.nansum(x)) if not np.isneginf(x).any() else float("-inf")
+
+
+def _mean(x: np.ndarray) -> float:
+    there = x[~np.isnan(x)]
+    return float(there.mean()) if there.size else 0.0
+
+
+def _end(rows: np.ndarray, row: int, steps: int) -> float:
+    return float(rows[steps, row] - rows[0, row])
+
+
+def _silent(rows: np.ndarray) -> float:
+    known = rows[:, ~np.isnan(rows[0])]
+    return float(np.isneginf(known).any(axis=0).mean()) if known.size else 0.0
+
+
+def _first(where: np.ndarray) -> int | None:
+    found = np.flatnonzero(where)
+    return int(found[0]) if found.size else None
+
+
+def _is_other(graph: Graph, i: int) -> bool:
+    op = graph.ops[i]
+    return op is not None and op.kind == "other" and op.name not in (
+        "add", "sub", "mul", "div", "neg", "concatenate", "stack", "select_steps", "mask_steps", "rnn_cell"
+    )  # fmt: skip
+
+
+def _slopes(graph: Graph, on_path: list[int]) -> dict[str, Any] | None:
+    """phi' at every unit of the activations on the way: its mean, the share that is saturated, the ops."""
+    total, count, saturated, ops, largest = 0.0, 0, 0, set(), 0.0
+    for i in on_path:
+        op = graph.ops[i]
+        if op is None or op.kind != "activation":
+            continue
+        slope = np.abs(graph.vjp(i, np.ones(graph.shape_of(i)), (True,))[0])
+        most = LARGEST_SLOPE.get(op.name, 1.0)
+        total, count = total + float(slope.sum()), count + slope.size
+        saturated += int((slope < SATURATED * most).sum())
+        largest = max(largest, most)
+        ops.add(op.name)
+    if not count:
+        return None
+    return {"mean": total / count, "saturated": saturated / count, "ops": sorted(ops), "largest": largest}
+
+
+def _matrices(way: Way) -> dict[str, dict[str, float]]:
+    """Spectral norm and radius of the parameters whose matrices carry a signal from one step to another."""
+    graph, crossed = way.graph, set()
+    for n in range(way.first + 1, way.last + 1):
+        order, layout = way.walker.local(n)
+        for i, edges in zip(order, layout.edges, strict=False):
+            if any(read is not None and min(read) < 0 for _, _, read, _ in edges):
+                crossed |= {j for j in graph.inputs_of[i] if graph.roles[j] == "parameter" and len(graph.shape_of(j)) == 2}
+    out = {}
+    for j in sorted(crossed)[:16]:
+        w = graph.values[j].astype(np.float64)
+        if not np.isfinite(w).all():
+            continue
+        square = w.shape[0] == w.shape[1]
+        radius = float(np.abs(np.linalg.eigvals(w)).max()) if square else float("nan")
+        out[graph.names[j]] = {"spectral_norm": float(np.linalg.norm(w, 2)), "spectral_radius": radius}
+    return out
 
 
 # what an op that keeps a share of a state calls its gate, and where it finds it: the position among its inputs
@@ -146,8 +439,8 @@ _KEEPING = {"lstm_state": ("forget", 1), "lerp": ("update", 2)}
 
 
 def _kept(graph: Graph, on_path: list[int]) -> dict[str, Any] | None:
-    """Of the gates that keep a state (forget gates of an LSTM, update gates of a GRU): which they are, their mean, and the
-    half-life in steps along the path of the state alone, ln 2 / -mean(ln gate). None where there are none."""
+    """Of the gates that keep a state (forget gates of an LSTM, update gates of a GRU): their names, their mean, and the
+    half-life in steps on the path of the state alone, ln 2 / -mean(ln gate). None where there are none."""
     keeping = [(i, *_KEEPING[op.name]) for i in on_path if (op := graph.ops[i]) is not None and op.name in _KEEPING]
     if not keeping:
         return None
@@ -158,137 +451,4 @@ def _kept(graph: Graph, on_path: list[int]) -> dict[str, Any] | None:
     return {"gates": sorted({gate for _, gate, _ in keeping}), "mean": float(every.mean()), "half_life": half_life}
 
 
-def _slope(graph: Graph, i: int) -> np.ndarray:
-    """phi' at every unit of activation node i."""
-    return graph.vjp(i, np.ones(graph.values[i].shape), (True,))[0]
-
-
-def _parts(numbers: dict[str, Any], sign: int) -> list[tuple[str, float]]:
-    """The parts that push in the direction of `sign`, largest first, with their share of that push."""
-    names = {f"{part}_nats": part for part in PART_NAMES}
-    pushing = {names[k]: sign * numbers[k] for k in names if sign * numbers[k] > 0}
-    whole = sum(pushing.values()) or 1.0
-    return sorted(((k, v / whole) for k, v in pushing.items()), key=lambda kv: -kv[1])
-
-
-def _cause(kind: Kind, n: dict[str, Any]) -> str:
-    unit = "step" if n["axis"] == "t" else "layer"
-    span = f"{n['steps']} {unit}s back"
-    if n["silent_share"] == 1:
-        return f"{span} nothing is left: the gradient becomes exactly 0{_slopes(n)}"
-    parts = f"weights {n['weights_nats']:+.2f}, saturation {n['saturation_nats']:+.2f}"
-    for part in ("gates", "other"):
-        if abs(n[f"{part}_nats"]) > 5e-3:
-            parts += f", {part} {n[f'{part}_nats']:+.2f}"
-    if kind == "healthy":
-        times = f"{_times(n['factor'])} what it was at the last {unit}"
-        return f"{span} the gradient is {times} ({n['total_nats']:+.2f} nats; {parts})"
-    if kind == "vanishing and exploding":
-        if n["lost_from_lag"] is None or n["grown_from_lag"] is None:
-            return (
-                f"it depends on the sequence: the gradient falls below 1/{FACTOR:g} in {n['lost_share']:.0%} of them and rises "
-                f"above {FACTOR:g} times in {n['grown_share']:.0%}; on average {n['total_nats']:+.2f} nats {span} ({parts})"
-            )
-        order = "grows" if n["grown_from_lag"] < n["lost_from_lag"] else "fades"
-        return (
-            f"the gradient first {order} and then does the opposite: above {FACTOR:g} times from lag {n['grown_from_lag']}, "
-            f"below 1/{FACTOR:g} from lag {n['lost_from_lag']}; over {span} {n['total_nats']:+.2f} nats ({parts})"
-        )
-    vanishing = kind == "vanishing"
-    from_lag, share = (n["lost_from_lag"], n["lost_share"]) if vanishing else (n["grown_from_lag"], n["grown_share"])
-    if from_lag is None:
-        end = f"{n['silent_share']:.0%} of the sequences lose it entirely" if vanishing and n["silent_share"] else parts
-        return (
-            f"in {share:.0%} of the sequences the gradient {'falls below 1/' if vanishing else 'rises above '}{FACTOR:g} times "
-            f"what it was, though on average {span} it is {_times(n['factor'])}; {end}"
-        )
-    text = f"{span} the gradient is {_times(n['factor'])} what it was ({n['total_nats']:+.1f} nats); "
-    text += f"it {'halves' if n['rate'] < 0 else 'doubles'} every {n['half_life']:.2g} {unit}s"
-    pushing = [f"{_words(name, unit)} {share:.0%}" for name, share in _parts(n, -1 if vanishing else 1) if share >= 0.005]
-    text += f". Of what makes it {'fade' if vanishing else 'grow'}: {', '.join(pushing)}"
-    for name, w in n["weights"].items():
-        if n["axis"] == "t":
-            text += f". {name} has spectral norm {w['spectral_norm']:.2f}"
-            if np.isfinite(w["spectral_radius"]):
-                text += f" and radius {w['spectral_radius']:.2f}"
-    if n["kept"]:
-        text += (
-            f". The gates keep {n['kept']['mean']:.2f} of a state a step, half of it for {n['kept']['half_life']:.2g} {unit}s"
-        )
-    text += _slopes(n)
-    if vanishing and n["horizon"]:
-        name, reach = min(n["horizon"].items(), key=lambda kv: kv[1])
-        if reach < n["steps"] - 1:
-            text += f"; beyond lag {reach} no term of its sum changes {name} at all"
-    return text
-
-
-def _slopes(n: dict[str, Any]) -> str:
-    if not n["activations"]:
-        return ""
-    state = "off" if n["activations"] == ["relu"] else "saturated"
-    return f"; mean phi' {n['mean_slope']:.2f}, {n['saturated_share']:.0%} of the units {state}"
-
-
-def _words(part: str, unit: str) -> str:
-    return {"weights": "the weights", "saturation": "saturation", "gates": "the gates", "other": f"the other ops of a {unit}"}[
-        part
-    ]
-
-
-def _times(factor: float) -> str:
-    return f"{factor:.2f} times" if 0.01 <= factor <= 1000 else f"{factor:.1e} times"
-
-
-def _advice(kind: Kind, n: dict[str, Any]) -> str:
-    recurrent, parts = n["axis"] == "t", _parts(n, -1)
-    if kind == "healthy":
-        return ""
-    if kind in ("exploding", "vanishing and exploding"):
-        if recurrent:
-            return (
-                'clip_grad_norm_ before every update; then start from init="orthogonal" (or scale the recurrent weights), so '
-                "that their spectral norm is about 1"
-            )
-        pushing = _parts(n, 1)
-        if pushing and pushing[0][0] == "other":
-            return (
-                f"a residual path around every layer, nn.Residual(layer, scale={n['steps'] ** -0.5:.2g}); it is not the "
-                "weights that make it grow (a normalisation undoes their scale)"
-            )
-        return 'init="orthogonal", or smaller weights: every layer should keep the mean square of its signal'
-    if "relu" in n["activations"] and (n["silent_share"] or (parts and parts[0][0] == "saturation")):
-        return (
-            'units that are off pass nothing back: init="identity" keeps them on while inputs are positive; smaller negative '
-            "biases and a lower learning rate keep them from dying"
-        )
-    if n["kept"] and n["kept"]["half_life"] < n["steps"]:
-        if n["kept"]["gates"] == ["update"]:
-            return (
-                "gates that keep more: a positive bias of the update gates (of nn.GRU the second third of bias_hh), log u with "
-                f"u in 1..{n['steps']} for lags of up to {n['steps']} steps"
-            )
-        return (
-            "gates that keep more: a forget bias (nn.init.forget_bias, or nn.init.chrono"
-            f"({max(n['steps'], 2)}) for lags of up to {n['steps']} steps)"
-        )
-    if parts and parts[0][0] == "saturation":
-        if n["saturated_share"] > 0.3:
-            return (
-                "smaller inputs or input weights (the units are driven into saturation), or an activation that does not "
-                'saturate: nonlinearity="relu" with init="identity"'
-            )
-        if n["weights_nats"] > log(FACTOR):
-            return (
-                "keep the weights small while training, or give memory a path around the non-linearity (leaky or gated units): "
-                "the weights amplify and the units pay for it with saturation, which no initialisation prevents"
-            )
-        return "smaller weights and inputs, so that phi' stays near 1; if that costs too much, a leaky, gated or residual path"
-    if recurrent and all(abs(log(max(w["spectral_norm"], 1e-300))) < 0.01 for w in n["weights"].values()):
-        return "a path around the non-linearity (leaky or gated units): no recurrent matrix of this size loses less"
-    if recurrent:
-        return (
-            'init="orthogonal": recurrent weights that keep the length of what they carry; if the task needs longer memory '
-            "still, a path around the non-linearity (leaky or gated units)"
-        )
-    return 'init="orthogonal", or a residual path around every layer'
+__all__ = ["GROUPS", "Judgement", "Kind", "Verdict", "why"]

@@ -126,8 +126,8 @@ class _Recurrent(Module):
                 if lengths is None:
                     outputs[t] = new[0]
                 else:
-                    outputs[t] = F.mask_steps(new[0], lengths, t)
                     selected = tuple(F.select_steps(x, old, lengths, t) for x, old in zip(new, state, strict=True))
+                    outputs[t] = F.mask_steps(selected[0], lengths, t)
                     for x, y in zip(new, selected, strict=True):  # the state is what is handed on
                         x.name, y.name = None, x.name
                     new = selected

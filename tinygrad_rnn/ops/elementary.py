@@ -3,16 +3,16 @@ computed from x or, where that loses nothing, from y."""
 
 from collections.abc import Callable
 
-from .op import Kind, Op
+from .op import Op
 
 
 def _same(shape):
     return shape
 
 
-def _of_input(name: str, vjp: Callable, kind: Kind = "other") -> Op:
+def _of_input(name: str, vjp: Callable) -> Op:
     """y = kernel `name` of x; vjp(k, g, x) -> cotangent of x."""
-    return Op(name, _same, lambda k, x: (getattr(k, name)(x), (x,)), lambda k, g, x, needs: (vjp(k, g, x),), kind)
+    return Op(name, _same, lambda k, x: (getattr(k, name)(x), (x,)), lambda k, g, x, needs: (vjp(k, g, x),), "activation")
 
 
 def _of_output(name: str, vjp: Callable) -> Op:
@@ -22,12 +22,14 @@ def _of_output(name: str, vjp: Callable) -> Op:
         y = getattr(k, name)(x)
         return y, (y,)
 
-    return Op(name, _same, forward, lambda k, g, y, needs: (vjp(k, g, y),))
+    return Op(name, _same, forward, lambda k, g, y, needs: (vjp(k, g, y),), "activation")
 
 
 def _constant(name: str) -> Op:
     """y = kernel `name` of x, whose derivative is 0."""
-    return Op(name, _same, lambda k, x: (getattr(k, name)(x), ()), lambda k, g, needs: (k.zeros(g.shape, g.dtype),))
+    return Op(
+        name, _same, lambda k, x: (getattr(k, name)(x), ()), lambda k, g, needs: (k.zeros(g.shape, g.dtype),), "activation"
+    )
 
 
 _LN_2, _LN_10 = 0.6931471805599453, 2.302585092994046
@@ -59,5 +61,5 @@ arcsinh = _of_input("arcsinh", lambda k, g, x: k.mul(g, k.arcsinh_dx(x)))
 arccosh = _of_input("arccosh", lambda k, g, x: k.mul(g, k.arccosh_dx(x)))
 arctanh = _of_input("arctanh", lambda k, g, x: k.mul(g, k.arctanh_dx(x)))
 
-logsigmoid = _of_input("logsigmoid", lambda k, g, x: k.mul(g, k.sigmoid(k.neg(x))[0]), kind="activation")
-softsign = _of_input("softsign", lambda k, g, x: k.mul(g, k.softsign_dx(x)), kind="activation")
+logsigmoid = _of_input("logsigmoid", lambda k, g, x: k.mul(g, k.sigmoid(k.neg(x))[0]))
+softsign = _of_input("softsign", lambda k, g, x: k.mul(g, k.softsign_dx(x)))

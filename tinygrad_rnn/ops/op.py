@@ -10,7 +10,7 @@ from typing import Any, Literal
 Shape = tuple[int, ...]
 
 # What an op does to a signal that passes it, which is what the split of a decay asks:
-#   "activation"  a pointwise non-linearity: multiplies by phi'
+#   "activation"  a function of one input, entry by entry: multiplies by phi'
 #   "weights"     a product with a matrix
 #   "gates"       products of two signals, and sums of them
 #   "view"        the same numbers in another layout

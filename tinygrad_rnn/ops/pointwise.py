@@ -225,9 +225,9 @@ def _derivative_vjp(k, g, dy, needs, **params):
 
 
 neg = Op("neg", _same, _neg_forward, _neg_vjp)
-exp = Op("exp", _same, _exp_forward, _exp_vjp)
-log = Op("log", _same, _log_forward, _log_vjp)
-sqrt = Op("sqrt", _same, _sqrt_forward, _sqrt_vjp)
+exp = Op("exp", _same, _exp_forward, _exp_vjp, kind="activation")
+log = Op("log", _same, _log_forward, _log_vjp, kind="activation")
+sqrt = Op("sqrt", _same, _sqrt_forward, _sqrt_vjp, kind="activation")
 tanh = Op("tanh", _same, _tanh_forward, _derivative_vjp, kind="activation")
 sigmoid = Op("sigmoid", _same, _sigmoid_forward, _derivative_vjp, kind="activation")
 erf, silu, softplus, elu, leaky_relu, hardtanh = (
@@ -246,7 +246,7 @@ def _clip_vjp(k, g, x, needs, low, high):
     return (k.clip_vjp(g, x, low, high),)
 
 
-clip = Op("clip", _same, _clip_forward, _clip_vjp)
+clip = Op("clip", _same, _clip_forward, _clip_vjp, kind="activation")
 
 
 # ---- one input and chance

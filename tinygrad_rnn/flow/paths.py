@@ -1,0 +1,341 @@
+"""One step back, path by path: what a cotangent of a step's states becomes at the states of the step before, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..graph import Graph
+from .classes import CARRY, Class, Key, Layout, analysed, crossed
+from .elements import constant_inside, origins, part_of
+from .rows import by_row, joint, log_ratio, row_axis, row_norms
+from .steps import Steps
+
+
+@dataclass(eq=False)
+class StepBack:
+    """What one step back does to cotangents of norm 1.
+
+    arrived  by class and position, the cotangents of the states of the step before
+    read     by class, (rows,) the norm of what it reads; parts: of chains, (rows,) nats by part"""
+
+    arrived: dict[Class, dict[int, np.ndarray]]
+    read: dict[Class, np.ndarray]
+    parts: dict[Class, dict[str, np.ndarray]]
+
+
+class Walker:
+    """Walks back through the steps of a net, one at a time, in float64. Every method takes and gives cotangents by position."""
+
+    def __init__(self, graph: Graph, steps: Steps) -> None:
+        self.graph, self.steps = graph, steps
+        self.rows, self.axis = 1, 0  # sequences that go back side by side, and the axis of the states that they lie along
+        self._axes: dict[int, list[int]] = {}  # by layout, the same axis at every number
+        self.origin = origins(graph, {i for at in steps.at for i in at})
+        self._layouts: dict[tuple, Layout] = {}
+        self._local: dict[int, tuple[list[int], Layout]] = {}
+
+    # ---- structure
+
+    def local(self, n: int) -> tuple[list[int], Layout]:
+        """The positions of the ops between step n and step n - 1, states of both included, and their layout."""
+        if n not in self._local:
+            self._local[n] = self._located(n)
+        return self._local[n]
+
+    def joined(self, n: int) -> bool:
+        """Whether any gradient passes from step n to step n - 1."""
+        return bool(self.local(n)[1].classes)
+
+    def positions(self, n: int) -> list[int]:
+        """The ops between step n and step n - 1, the states of the latter left out."""
+        order, layout = self.local(n)
+        return order[: layout.count]
+
+    def _located(self, n: int) -> tuple[list[int], Layout]:
+        graph, coordinate = self.graph, self.steps.coordinate
+        ends = set(self.steps.at[n - 1])
+        states = [j for i in self.steps.at[n] for j in self._pieces(i, ends)]
+        seen = set(states)
+        todo = [i for i in seen if i not in ends]
+        while todo:
+            i = todo.pop()
+            if i in graph.cut:
+                continue
+            for j in graph.inputs_of[i]:
+                c = coordinate[j]
+                if j in seen or not graph.records[j].requires_grad:
+                    continue
+                if j in ends or (c is not None and c >= n - 1):
+                    seen.add(j)
+                    if j not in ends:
+                        todo.append(j)
+        reach = set(ends)
+        order = []
+        for i in sorted(seen - ends):
+            if i not in graph.cut and any(j in reach for j in graph.inputs_of[i]):
+                reach.add(i)
+                order.append(i)
+        order.reverse()
+        stops = sorted(ends, reverse=True)
+        everything = [*order, *stops]
+        number = {i: k for k, i in enumerate(everything)}
+        seeds = tuple(sorted({number[i] for i in states if i in number}))
+        edges = []
+        near = self._nearest(order, number, seeds)
+        for i in order:
+            found = []
+            for slot, j in enumerate(graph.inputs_of[i]):
+                if j in number:
+                    part = part_of(graph, i, slot, self.origin)
+                    read = near[number[j]] if part in ("weights", "step") else None
+                    found.append((slot, number[j], read, part))
+            edges.append(tuple(found))
+        key = (tuple(id(graph.ops[i]) for i in order), tuple(edges), seeds, len(stops))
+        layout = self._layouts.get(key)
+        if layout is None:
+            layout = Layout(edges, len(order), seeds, tuple(range(len(order), len(everything))))
+            self._layouts[key] = analysed(layout, graph, order)
+        return everything, self._layouts[key]
+
+    def _pieces(self, i: int, ends: set[int]) -> list[int]:
+        """A state, or the parts that it is a concatenation of: h and c side by side are two states in one array."""
+        op = self.graph.ops[i]
+        if i in ends or op is None or op.name not in ("concatenate", "stack"):
+            return [i]
+        return [k for j in self.graph.inputs_of[i] for k in self._pieces(j, ends)]
+
+    def _in_pieces(self, n: int, signal: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """Cotangents of the states of step n, those of a concatenation handed to its parts."""
+        ends, out = set(self.steps.at[n - 1]), {}
+        todo = list(signal.items())
+        while todo:
+            i, g = todo.pop()
+            if self._pieces(i, ends) == [i]:
+                out[i] = out[i] + g if i in out else g
+                continue
+            inputs = self.graph.inputs_of[i]
+            todo += zip(inputs, self.graph.vjp(i, g, (True,) * len(inputs)), strict=True)
+        return out
+
+    def _nearest(self, order: list[int], number: dict[int, int], seeds: tuple[int, ...]) -> list[tuple]:
+        """By number, the states that a node is made of without passing others: what a matrix there reads."""
+        near: list[tuple] = [()] * len(number)
+        for k in range(len(order), len(number)):
+            near[k] = (len(order) - k - 1,)
+        for k in range(len(order) - 1, -1, -1):
+            if k in seeds:
+                near[k] = (seeds.index(k),)
+            else:
+                below = {state for j in self.graph.inputs_of[order[k]] if j in number for state in near[number[j]]}
+                near[k] = tuple(sorted(below))
+        return near
+
+    # ---- numbers
+
+    def back(self, n: int, signal: dict[int, np.ndarray], carry_alone: bool = False) -> StepBack:
+        """One step back from step n, class by class, or along the carry alone."""
+        order, layout = self.local(n)
+        norms: dict[tuple[int, Key], np.ndarray] = {}
+        gained: dict[tuple[int, Key], np.ndarray] = {}
+        middle: dict[tuple[int, Key], np.ndarray] = {}
+        signal = self._in_pieces(n, signal)
+        seeds = {k: signal[order[k]] for k in layout.seeds if order[k] in signal}
+        axes = self._axes_of(n)
+        seed_norms = {k: row_norms([by_row(g, axes[k], self.rows)]) for k, g in seeds.items()}
+        frontier: dict[int, dict[Key, np.ndarray]] = {}
+        for k in range(layout.count):
+            entries = frontier.pop(k, {})
+            own = seeds.get(k)
+            if own is not None:
+                came = entries.get(CARRY)
+                if came is not None and (k, CARRY) in layout.wanted:
+                    gained[k, CARRY] = row_norms([by_row(came, axes[k], self.rows)])
+                entries[CARRY] = own if came is None else came + own
+            for key, g in entries.items():
+                if (k, key) in layout.wanted:
+                    norms[k, key] = row_norms([by_row(g, axes[k], self.rows)])
+                    if layout.edges[k][0][3] == "step":
+                        inside = g * self.graph.residuals(order[k])[0]
+                        middle[k, key] = row_norms([by_row(inside, axes[k], self.rows)])
+                edges = layout.edges[k]
+                if carry_alone:
+                    edges = tuple([e for e in edges if e[2] is None])
+                if edges:
+                    self._pull(order[k], g, edges, key, frontier, layout.merged)
+        arrived: dict[Class, dict[int, np.ndarray]] = {}
+        for k in layout.ends:
+            entries = frontier.get(k, {})
+            own = seeds.get(k)
+            if own is not None:
+                entries[CARRY] = entries[CARRY] + own if CARRY in entries else own
+            for key, g in entries.items():
+                arrived[key, k] = {order[k]: g}
+        read, parts = {}, {}
+        for one in layout.classes:
+            if carry_alone and one[0] != CARRY:
+                continue
+            read[one] = joint([seed_norms[k] for k in layout.first[one] if k in seed_norms], self.rows)
+            end = self.norms(arrived.get(one, {}))
+            if one in layout.chains:
+                parts[one] = self._split(layout, one, order, (norms, gained, middle, seed_norms, read[one], end))
+            elif one in layout.levels:
+                parts[one] = self._by_level(layout.levels[one], norms, read[one], end)
+        return StepBack(arrived, read, parts)
+
+    def plain(self, n: int, signal: dict[int, np.ndarray], seen: dict[int, np.ndarray] | None = None) -> dict[int, np.ndarray]:
+        """One step back from step n along all paths together. `seen` is filled with what arrives at every number."""
+        order, layout = self.local(n)
+        signal = self._in_pieces(n, signal)
+        frontier: dict[int, dict[Key, np.ndarray]] = {}
+        for k in (*layout.seeds, *layout.ends):
+            if order[k] in signal:
+                frontier[k] = {CARRY: signal[order[k]]}
+        for k in range(layout.count):
+            entries = frontier.pop(k, None)
+            if entries:
+                if seen is not None:
+                    seen[k] = entries[CARRY]
+                edges = tuple([(slot, j, None, part) for slot, j, _, part in layout.edges[k]])
+                self._pull(order[k], entries[CARRY], edges, CARRY, frontier, False)
+        if seen is not None:
+            seen.update({k: frontier[k][CARRY] for k in layout.ends if k in frontier})
+        return {order[k]: frontier[k][CARRY] for k in layout.ends if k in frontier}
+
+    # ---- rows: sequences of a batch, whose signals go back side by side without touching each other
+
+    def find_rows(self, last: int) -> None:
+        """Look for the axis of the states along which sequences lie: entries that start at 0 stay at 0 along it, tried out on
+        the first and the last step of the way. Without one, norms are over whole arrays. (A leading axis may just as well be
+        the features of a column vector.)"""
+        shapes = [self.graph.shape_of(i) for at in self.steps.at[: last + 1] for i in at]
+        for axis in range(min(len(shape) for shape in shapes)):
+            sizes = {shape[axis] for shape in shapes}
+            if len(sizes) != 1 or min(len(shape) for shape in shapes) < 2 or max(sizes) < 2:
+                continue
+            self.rows, self.axis = sizes.pop(), axis
+            if all(self._stay_apart(n) for n in {last, 1}) and all(self._row_axes(n) for n in range(1, last + 1)):
+                return
+        self.rows, self.axis = 1, 0
+        self._axes.clear()
+
+    def _seeded(self, n: int, rows: slice, rng: np.random.Generator) -> dict[int, np.ndarray]:
+        seeds = {}
+        for i in self.steps.at[n]:
+            g = seeds[i] = np.zeros(self.graph.shape_of(i))
+            at = (slice(None),) * self.axis + (rows,)
+            g[at] = rng.standard_normal(g[at].shape)
+        return seeds
+
+    def _stay_apart(self, n: int) -> bool:
+        rng, before = np.random.default_rng(0), (slice(None),) * self.axis
+        for start in range(2):
+            found = self.plain(n, self._seeded(n, slice(start, None, 2), rng))
+            if any(g[(*before, slice(1 - start, None, 2))].any() for g in found.values()):
+                return False
+        return True
+
+    def _row_axes(self, n: int) -> bool:
+        """Find the axis of the rows at every number of the layout of step n; False where a node has none."""
+        order, layout = self.local(n)
+        if id(layout) not in self._axes:
+            seen: dict[int, np.ndarray] = {}
+            self.plain(n, self._seeded(n, slice(0, 1), np.random.default_rng(1)), seen)
+            axes = []
+            for k, i in enumerate(order):
+                shape = self.graph.shape_of(i)
+                axis = row_axis(seen.get(k, np.zeros(shape)), self.rows, self.axis)
+                if axis is None:
+                    return False
+                axes.append(axis)
+            self._axes[id(layout)] = axes
+        return True
+
+    def _axes_of(self, n: int) -> list[int]:
+        return self._axes.get(id(self.local(n)[1])) or [0] * len(self.local(n)[0])
+
+    def by_state(self, g: np.ndarray) -> np.ndarray:
+        """(rows, entries) of an array of a state."""
+        return by_row(g, self.axis, self.rows)
+
+    def norms(self, signal: dict[int, np.ndarray]) -> np.ndarray:
+        """(rows,) joint norm of cotangents of states."""
+        return row_norms([self.by_state(g) for g in signal.values()]) if signal else np.zeros(self.rows)
+
+    def scaled(self, signal: dict[int, np.ndarray], norms: np.ndarray) -> dict[int, np.ndarray]:
+        """Every row divided by its norm; rows of norm 0 stay."""
+        return {i: g / self.per_row(np.where(norms > 0, norms, 1.0), g.ndim) for i, g in signal.items()}
+
+    def per_row(self, x: np.ndarray, ndim: int) -> np.ndarray:
+        """A number a row, so that it broadcasts with an array of a state."""
+        if self.rows == 1:
+            return x.reshape(())
+        return x.reshape((-1,) + (1,) * (ndim - 1 - self.axis))
+
+    def _pull(self, i: int, g: np.ndarray, edges, key: Key, frontier, merged: bool) -> None:
+        needs = [False] * len(self.graph.inputs_of[i])
+        for slot, *_ in edges:
+            needs[slot] = True
+        pulled = self.graph.vjp(i, g, tuple(needs))
+        for slot, j, read, _ in edges:
+            gx = pulled[slot]
+            if gx is None:
+                continue
+            to = key if read is None else crossed(key, read, merged)
+            have = frontier.setdefault(j, {})
+            have[to] = have[to] + gx if to in have else gx
+
+    def _by_level(self, levels, norms, read: np.ndarray, end: np.ndarray) -> dict[str, np.ndarray]:
+        """Nats by part where several ways run side by side: norms of all of them together, part after part."""
+        parts: dict[str, np.ndarray] = {}
+        before = read
+        for n, (part, _) in enumerate(levels):
+            following = levels[n + 1][1] if n + 1 < len(levels) else None
+            after = end if following is None else joint([norms[c] for c in following if c in norms], self.rows)
+            parts[part] = parts.get(part, np.zeros(self.rows)) + log_ratio(after, before)
+            before = after
+        return parts
+
+    def _split(self, layout: Layout, one: Class, order: list[int], found: tuple) -> dict[str, np.ndarray]:
+        """Nats by part along a chain: logarithms of norms before and after each element, states that join later included."""
+        norms, gained, middle, seed_norms, read, end = found
+        zero = np.zeros(self.rows)
+        parts: dict[str, np.ndarray] = {}
+        waiting = [k for k in layout.first[one] if k in seed_norms]
+        before = read
+
+        def count(part: str, after: np.ndarray) -> None:
+            nonlocal before
+            parts[part] = parts.get(part, zero) + log_ratio(after, before)
+            before = after
+
+        chain = layout.chains[one]
+        for n, element in enumerate(chain):
+            k, _ = element.start
+            if k in waiting:  # a state of this step joins what has come from others
+                waiting.remove(k)
+                if element.start in gained:
+                    joined = [norms[element.start], *[seed_norms[w] for w in waiting]]
+                    count("sums", joint(joined, self.rows))
+            ends_here = n + 1 == len(chain)
+            following = chain[n + 1].start if not ends_here else None
+            if following is None:
+                after = end
+            else:
+                came = gained.get(following, norms.get(following, zero))
+                if following[0] in waiting and following not in gained:
+                    came = zero
+                after = joint([came, *[seed_norms[w] for w in waiting]], self.rows)
+            if element.part == "step":
+                count("saturation", middle.get(element.start, zero))
+                count("weights", after)
+                continue
+            inside = 0.0
+            if element.part == "gates" and len(layout.edges[k]) == 1:
+                inside = constant_inside(self.graph, order[k], layout.edges[k][0][0])
+            count(element.part, after)
+            if inside:
+                parts["gates"] = parts["gates"] - inside
+                parts["constants"] = parts.get("constants", zero) + inside
+        return parts

@@ -1,0 +1,408 @@
+"""Changes to a net that may help its gradient. Each is tried on a copy before anybody is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log
+from typing import Any
+
+import numpy as np
+
+from ..graph import Graph
+from ..nn import MLP, RNN, LayerNorm, LeakyRNN, Linear, Module, Residual, Sequential, activation, init
+from ..nn.layers import nonlinearity_of
+from ..tape import scope
+from ..tensor import Tensor, as_tensor
+from .copies import Subject
+from .roles import Gate, Roles, roles_of
+from .steps import Steps
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change: its name, what it does to a copy, and how to write it here and in PyTorch."""
+
+    name: str
+    apply: Callable[[Subject], Any]
+    code: str
+    torch: str
+
+
+def remedies_for(graph: Graph, steps: Steps, kind: str, modules: list) -> list[Remedy]:
+    """Every remedy that this net can have. `modules` are those of the model, to see which kinds of layer there are."""
+    roles, n = roles_of(graph, steps), max(len(steps) - 1, 1)
+    relu = any(op is not None and op.name == "relu" for op in graph.ops)
+    found = _of_matrices(graph, roles, kind, relu)
+    found += [remedy for number, gate in enumerate(roles.gates) for remedy in _of_gates(gate, n, number)]
+    found += _of_inputs(roles) + _of_layers(modules, n, relu)
+    unique = {remedy.name: remedy for remedy in found}
+    return list(unique.values())
+
+
+# ---- matrices
+
+
+def _blocks(w: np.ndarray) -> list[np.ndarray]:
+    """The square blocks, one a gate, that a matrix of a gated cell is made of; itself otherwise."""
+    rows, columns = w.shape[0], w.shape[1] if w.ndim == 2 else 0
+    if w.ndim == 2 and rows > columns and rows % columns == 0:
+        return [w[k : k + columns] for k in range(0, rows, columns)]
+    return [w]
+
+
+def _of_matrices(graph: Graph, roles: Roles, kind: str, relu: bool) -> list[Remedy]:
+    names = roles.recurrent or roles.crossed
+    if not names:
+        return []
+    gates = max(len(_blocks(graph.parameters[name].value)) for name in names)
+    each = _loop(names, "net.")
+    here, there, w, v = each, each, "w", "w.value"
+    if gates > 1:
+        here, there, w, v = (
+            f"{each}for b in np.split(w.value, {gates}): ", f"{each}for b in w.chunk({gates}): ", "b", "b"
+        )  # fmt: skip
+    found = [
+        Remedy(
+            "orthogonal weights",
+            _for_blocks(names, lambda w, rng: init.orthogonal(rng, w.shape)),
+            f"{here}b[...] = tr.nn.init.orthogonal(np.random.default_rng(0), b.shape)" if gates > 1
+            else f"{here}tr.nn.init.apply(w, tr.nn.init.orthogonal, seed=0)",
+            f"{there}torch.nn.init.orthogonal_({w})",
+        ),
+        Remedy(
+            "polar factor of the weights",
+            _for_blocks(names, lambda w, rng: _polar(w)),
+            f"{here}u, _, vt = np.linalg.svd({v}, full_matrices=False); {v}[...] = u @ vt",
+            f"{there}u, _, vt = torch.linalg.svd({w}, full_matrices=False); {w}.copy_(u @ vt)",
+        ),
+    ]  # fmt: skip
+    if kind in ("exploding", "vanishing and exploding"):
+        found.append(
+            Remedy(
+                "weights of spectral norm 1",
+                _for_blocks(names, lambda w, rng: w / max(np.linalg.norm(w.reshape(len(w), -1), 2), 1e-30)),
+                f"{each}w.value[...] /= np.linalg.norm(w.value, 2)",
+                f"{each}w.div_(torch.linalg.matrix_norm(w, 2))",
+            )
+        )
+    if relu:
+        found.append(
+            Remedy(
+                "He weights",
+                _for_blocks(names, lambda w, rng: init.kaiming_normal(rng, w.shape, nonlinearity="relu")),
+                f'{each}tr.nn.init.apply(w, tr.nn.init.kaiming_normal(nonlinearity="relu"), seed=0)',
+                f'{each}torch.nn.init.kaiming_normal_(w, nonlinearity="relu")',
+            )
+        )
+        square = [name for name in names if len(set(graph.parameters[name].shape)) == 1]
+        if square:
+            found.append(
+                Remedy(
+                    "identity weights",
+                    _for_blocks(square, lambda w, rng: np.eye(len(w))),
+                    f"{_loop(square, 'net.')}w.value[...] = np.eye(len(w))",
+                    f"{_loop(square, 'net.')}torch.nn.init.eye_(w)",
+                )
+            )
+    return found
+
+
+def _polar(w: np.ndarray) -> np.ndarray:
+    """The nearest matrix whose singular values are all 1."""
+    flat = w.reshape(len(w), -1)
+    u, _, vt = np.linalg.svd(flat, full_matrices=False)
+    return (u @ vt).reshape(w.shape)
+
+
+def _for_blocks(names: list[str], draw: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Callable[[Subject], None]:
+    def apply(subject: Subject) -> None:
+        rng = np.random.default_rng(0)
+        for name in names:
+            for block in _blocks(subject.value(name)):
+                block[...] = draw(block.astype(np.float64), rng)
+
+    return apply
+
+
+def _loop(names: list[str], prefix: str) -> str:
+    if len(names) == 1:
+        return f"w = {prefix}{names[0]}; "
+    if len(names) > 4:
+        return f"for w in the {len(names)} matrices {prefix}{names[0]} to {prefix}{names[-1]}: "
+    return f"for w in [{', '.join(prefix + name for name in names)}]: "
+
+
+# ---- biases and inputs
+
+
+def _of_gates(gate: Gate, n: int, number: int) -> list[Remedy]:
+    """Biases with which a gate keeps half of a state over all steps, and ones that spread over all scales (chrono)."""
+    first = next((name for name in gate.biases if "hh" in name), next(iter(gate.biases)))
+    entries = gate.biases[first]
+    half = round(log(n / log(2)) if n > 1 else 1.0, 1)
+    chrono = np.log(np.linspace(1, max(n, 2), len(entries)))
+    label = "" if number == 0 else f" {number + 1}"
+
+    def setting(value: Any) -> Callable[[Subject], None]:
+        def apply(subject: Subject) -> None:
+            for name, at in gate.biases.items():
+                subject.value(name)[at] = gate.sign * value if name == first else 0.0
+
+        return apply
+
+    where = _span(entries)
+    adds = "  # they add up: one is enough" if len(gate.biases) > 1 else ""
+    minus = "-" if gate.sign < 0 else ""
+
+    def written(value: str, array: str) -> str:
+        others = [f"net.{name}{array}[{_span(at)}] = 0" for name, at in gate.biases.items() if name != first]
+        return "; ".join([f"net.{first}{array}[{where}] = {minus}{value}", *others]) + adds
+
+    logs = f"linspace(1, {max(n, 2)}, {len(entries)})"
+    return [
+        Remedy(
+            f"bias of {half:g} for the gate that keeps{label}",
+            setting(half),
+            written(f"{half:g}", ".value"),
+            written(f"{half:g}", ""),
+        ),
+        Remedy(
+            f"chrono bias for the gate that keeps{label}",
+            setting(chrono),
+            written(f"np.log(np.{logs})", ".value"),
+            written(f"torch.{logs}.log()", ""),
+        ),
+    ]
+
+
+def _span(entries: np.ndarray) -> str:
+    low, high = int(entries[0]), int(entries[-1])
+    return f"{low}:{high + 1}" if len(entries) == high - low + 1 else str(entries.tolist())
+
+
+def _of_inputs(roles: Roles) -> list[Remedy]:
+    found = []
+    if roles.inputs and roles.size > 0.5:
+        scale = float(f"{0.3 / roles.size:.1g}")
+        found.append(
+            Remedy(
+                f"input weights times {scale:g}",
+                lambda subject: [np.multiply(v := subject.value(name), scale, out=v) for name in roles.inputs],
+                f"{_loop(roles.inputs, 'net.')}w.value[...] *= {scale:g}",
+                f"{_loop(roles.inputs, 'net.')}w.mul_({scale:g})",
+            )
+        )
+    plain = [name for name in roles.biases if not any(name in gate.biases for gate in roles.gates)]
+    if plain:
+        found.append(
+            Remedy(
+                "biases of 0",
+                lambda subject: [subject.value(name).fill(0) for name in plain],
+                f"{_loop(plain, 'net.').replace('for w', 'for b')}b.value[...] = 0",
+                f"{_loop(plain, 'net.').replace('for w', 'for b')}torch.nn.init.zeros_(b)",
+            )
+        )
+    return found
+
+
+# ---- layers
+
+
+def _of_layers(modules: list, n: int, relu: bool) -> list[Remedy]:
+    found = []
+    plain = [m for m in modules if type(m) is RNN]
+    leaky = [m for m in modules if isinstance(m, LeakyRNN)]
+    leak = float(f"{min(0.5, log(10) / n):.1g}")
+    if plain:
+        found.append(
+            Remedy(
+                f"leaky units, leak {leak:g}",
+                lambda s: [_become(m, LeakyRNN, leak=leak) for m in s.modules if type(m) is RNN],
+                f"tr.nn.LeakyRNN(..., leak={leak:g}) for RNN",
+                f"h = {1 - leak:g} * h + {leak:g} * cell(x, h) for h = cell(x, h)",
+            )
+        )
+        if not relu:
+            found.append(
+                Remedy(
+                    "relu and identity weights (IRNN)",
+                    lambda s: [_irnn(m) for m in s.modules if type(m) is RNN],
+                    'tr.nn.RNN(..., nonlinearity="relu", init="identity") with biases of 0',
+                    'torch.nn.RNN(..., nonlinearity="relu"), torch.nn.init.eye_(w) for its weight_hh, biases of 0',
+                )
+            )
+    if any(m.leak != leak for m in leaky):
+        found.append(
+            Remedy(
+                f"a leak of {leak:g}",
+                lambda s: [setattr(m, "leak", leak) for m in s.modules if isinstance(m, LeakyRNN)],
+                f"tr.nn.LeakyRNN(..., leak={leak:g})",
+                f"h = {1 - leak:g} * h + {leak:g} * phi",
+            )
+        )
+    return found + _of_depth(modules, n) + _of_activations(modules)
+
+
+def _become(module: Any, cls: type, **attributes: Any) -> None:
+    module.__class__ = cls
+    vars(module).update(attributes)
+
+
+def _irnn(rnn: RNN) -> None:
+    rnn.nonlinearity = "relu"
+    for layer in range(rnn.num_layers):
+        for suffix in rnn._suffixes:
+            _, w_hh, *biases = rnn.cell_parameters(layer, suffix)
+            w_hh.value[...] = np.eye(len(w_hh.value))
+            for b in biases:
+                if b is not None:
+                    b.value[...] = 0
+
+
+class _ResidualMLP(MLP):
+    """An MLP with a path around every layer that keeps the width."""
+
+    scale = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, phi = as_tensor(x), nonlinearity_of(self.nonlinearity)
+        for i, layer in enumerate(self.layers):
+            with scope(layer=i):
+                z = layer(h)
+                new = phi(z)
+                z.name = "z"
+                h = h + new * self.scale if new.shape == h.shape else new
+                h.name = "h"
+        return h
+
+
+def _of_depth(modules: list, n: int) -> list[Remedy]:
+    found = []
+    scale = float(f"{n**-0.5:.2g}")
+    residual = [m for m in modules if isinstance(m, Residual)]
+    towers = [m for m in modules if isinstance(m, Sequential) and sum(isinstance(x, Linear) for x in m) > 2]
+    mlps = [m for m in modules if type(m) is MLP]
+    lists = [m for m in modules if type(m) is not MLP and _list_of_layers(m)]
+    if residual and any(m.scale != scale for m in residual):
+        found.append(
+            Remedy(
+                f"residual scale {scale:g}",
+                lambda s: [setattr(m, "scale", scale) for m in s.modules if isinstance(m, Residual)],
+                f"tr.nn.Residual(layer, scale={scale:g})",
+                f"x + {scale:g} * layer(x)",
+            )
+        )
+    if towers or mlps or lists:
+
+        def paths(s: Subject) -> None:
+            for m in s.modules:
+                if type(m) is MLP:
+                    _become(m, _ResidualMLP, scale=scale)
+                elif isinstance(m, Sequential) and sum(isinstance(x, Linear) for x in m) > 2:
+                    _rebuild(m, _with_paths(list(m), scale))
+                elif _list_of_layers(m):
+                    name = _list_of_layers(m)
+                    setattr(m, name, [Residual(layer, scale) for layer in getattr(m, name)])
+
+        found.append(
+            Remedy(
+                f"a residual path around every layer, scale {scale:g}",
+                paths,
+                f"tr.nn.Residual(layer, scale={scale:g})",
+                f"x + {scale:g} * layer(x)",
+            )
+        )
+    if towers:
+        found.append(
+            Remedy(
+                "layer normalisation before every activation",
+                lambda s: [
+                    _rebuild(m, _with_norms(list(m)))
+                    for m in s.modules
+                    if isinstance(m, Sequential) and sum(isinstance(x, Linear) for x in m) > 2
+                ],
+                "tr.nn.LayerNorm(features) after every Linear",
+                "torch.nn.LayerNorm(features) after every Linear",
+            )
+        )
+    return found
+
+
+def _list_of_layers(module: Any) -> str:
+    """The attribute of a user's module that lists at least three layers, none of them with a path around it; empty if none."""
+    for name, value in vars(module).items():
+        if isinstance(value, list) and len(value) > 2 and all(isinstance(x, Module) for x in value):
+            return "" if any(isinstance(x, Residual) for x in value) else name
+    return ""
+
+
+def _rebuild(sequential: Sequential, modules: list) -> None:
+    for name in [name for name in vars(sequential) if name.isdecimal()]:
+        del vars(sequential)[name]
+    for i, module in enumerate(modules):
+        vars(sequential)[str(i)] = module
+
+
+def _with_paths(modules: list, scale: float) -> list:
+    """Each square Linear and what follows it up to the next one as a block with a path around it."""
+    out: list = []
+    for module in modules:
+        if isinstance(module, Linear):
+            out.append([module])
+        elif out and isinstance(out[-1], list):
+            out[-1].append(module)
+        else:
+            out.append(module)
+    blocks = []
+    for group in out:
+        if not isinstance(group, list):
+            blocks.append(group)
+        elif group[0].in_features == group[0].out_features:
+            blocks.append(Residual(Sequential(*group), scale))
+        else:
+            blocks += group
+    return blocks
+
+
+def _with_norms(modules: list) -> list:
+    out = []
+    for i, module in enumerate(modules):
+        out.append(module)
+        last = i + 1 == len(modules)
+        if isinstance(module, Linear) and not last and not isinstance(modules[i + 1], LayerNorm):
+            out.append(LayerNorm(module.out_features, dtype=module.weight.dtype))
+    return out
+
+
+def _of_activations(modules: list) -> list[Remedy]:
+    """Another non-linearity where the one there is is known to shrink: sigmoid, or relu units that are off."""
+    named = [m for m in modules if getattr(m, "nonlinearity", None) in ("sigmoid", "relu")]
+    listed = [m for m in modules if isinstance(m, Sequential) and any(isinstance(x, activation.Sigmoid) for x in m)]
+    found = []
+    if any(m.nonlinearity == "sigmoid" for m in named) or listed:
+
+        def tanh(s: Subject) -> None:
+            for m in s.modules:
+                if getattr(m, "nonlinearity", None) == "sigmoid":
+                    m.nonlinearity = "tanh"
+                if isinstance(m, Sequential):
+                    _rebuild(m, [activation.Tanh() if isinstance(x, activation.Sigmoid) else x for x in m])
+
+        found.append(Remedy("tanh for sigmoid", tanh, 'nonlinearity="tanh", or tr.nn.Tanh()', "torch.tanh for torch.sigmoid"))
+    if any(m.nonlinearity == "relu" for m in named):
+
+        def slope(s: Subject) -> None:
+            for m in s.modules:
+                if getattr(m, "nonlinearity", None) == "relu":
+                    m.nonlinearity = "leaky_relu"
+
+        found.append(
+            Remedy(
+                "leaky relu for relu",
+                slope,
+                'nonlinearity="leaky_relu"',
+                "torch.nn.functional.leaky_relu for relu, in a loop of cells",
+            )
+        )
+    return found
