@@ -4,8 +4,11 @@ A `Graph` is a snapshot: it keeps the values and cotangents of one forward and b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import index as as_int
 from typing import Any
 
 import numpy as np
@@ -141,6 +144,58 @@ class Nodes(list):
         return "\n".join([f"{len(self)} nodes"] + [f"  {n.label}  {n.shape}" for n in self[:12]] + ["  ..."] * (len(self) > 12))
 
 
+# coordinates asked for; None stands for all, also for that of nodes without one
+_Wanted = Collection[int | None] | None
+
+
+class _ByAddress:
+    """Positions of nodes by address.
+
+    positions   all of them, rising
+    by_layer    those at one address, by layer and then by t; by_step: the same lists, by t and then by layer"""
+
+    __slots__ = ("by_layer", "by_step", "positions")
+
+    def __init__(self) -> None:
+        self.positions: list[int] = []
+        self.by_layer: dict[int | None, dict[int | None, list[int]]] = {}
+        self.by_step: dict[int | None, dict[int | None, list[int]]] = {}
+
+    def add(self, position: int, address: Address) -> None:
+        self.positions.append(position)
+        layer, t = address
+        at = self.by_layer.setdefault(layer, {}).setdefault(t, [])
+        at.append(position)
+        self.by_step.setdefault(t, {})[layer] = at
+
+    def at(self, layers: _Wanted, steps: _Wanted) -> list[int]:
+        """The positions at the given coordinates, rising, at a cost that does not grow with those elsewhere."""
+        if layers is None and steps is None:
+            return self.positions
+        first, second, rows = (self.by_step, None, steps) if layers is None else (self.by_layer, steps, layers)
+        found = [row[c] for r in _common(rows, first) for row in (first[r],) for c in _common(second, row)]
+        return sorted(i for at in found for i in at)
+
+
+def _common(wanted: _Wanted, known: Collection[int | None]) -> Collection[int | None]:
+    """The coordinates in both: the shorter one is gone through, the other is looked up."""
+    if wanted is None:
+        return known
+    if len(wanted) <= len(known):
+        return [c for c in wanted if c in known]
+    return [c for c in known if c is not None and c in wanted]
+
+
+def _wanted(key: Any, size: int) -> _Wanted:
+    """The coordinates that one key of graph[layer, t, what] stands for on an axis of `size` coordinates."""
+    if isinstance(key, slice):
+        return None if key == slice(None) else range(*key.indices(size))
+    if key is None:
+        return (None,)
+    at = as_int(key)
+    return (at + size if at < 0 else at,)
+
+
 def _in_float64(residual: Any) -> Any:
     single = isinstance(residual, np.ndarray) and residual.dtype == np.float32
     return residual.astype(np.float64) if single else residual
@@ -179,6 +234,7 @@ class Graph:
         self.roles: list[str] = []
         self.names: dict[int, str] = {}
         self._position: dict[int, int] = {}
+        taken: Counter[str] = Counter()  # names, and what comes before each # in them
 
         def place(node: Node, inputs: tuple[int, ...], role: str) -> None:
             self._position[node.index] = len(self.records)
@@ -191,8 +247,9 @@ class Graph:
             role = "input" if x.index in input_names else "parameter" if x.requires_grad else "constant"
             if role != "constant":
                 given = input_names.get(x.index) or parameter_names.get(x.index) or x.name or "parameter"
-                same = sum(n == given or n.startswith(f"{given}#") for n in self.names.values())
-                self.names[len(self.records)] = f"{given}#{same + 1}" if same else given
+                same = taken[given]
+                name = self.names[len(self.records)] = f"{given}#{same + 1}" if same else given
+                taken.update([name, *(name[:at] for at, c in enumerate(name) if c == "#")])
             place(x, (), role)
 
         for node in tape_nodes:
@@ -253,7 +310,8 @@ class Graph:
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
-            leaves = [i for i, name in self.names.items() if name == key]
+            called = self._index.get(key)
+            leaves = [i for i in called.positions if self.names.get(i) == key] if called else []
             if len(leaves) == 1:
                 return NodeView(self, leaves[0])
             key = (slice(None), slice(None), key)
@@ -267,29 +325,20 @@ class Graph:
         for k in (layer, t):
             if not (k is None or isinstance(k, slice) or hasattr(k, "__index__")):
                 raise KeyError(f"graph[layer, t, what]: layer and t are integers, slices or None, got {k!r}")
-        matches = (self._matcher(layer, self.layers), self._matcher(t, self.steps))
-        found = Nodes(
-            NodeView(self, i)
-            for i, address in enumerate(self.addresses)
-            if matches[0](address.layer) and matches[1](address.t) and self._is(i, what)
-        )
+        called = self._index.get(what if isinstance(what, str) else None)
+        found = called.at(_wanted(layer, self.layers), _wanted(t, self.steps)) if called else []
         if not found:
             raise KeyError(self._nothing_at(layer, t, what))
-        return found[0] if exact and len(found) == 1 else found
+        return NodeView(self, found[0]) if exact and len(found) == 1 else Nodes(NodeView(self, i) for i in found)
 
-    def _is(self, i: int, what: Any) -> bool:
-        view = NodeView(self, i)
-        return not isinstance(what, str) or view.op == what or view.name == what
-
-    @staticmethod
-    def _matcher(key: Any, size: int) -> Any:
-        if key is None:
-            return lambda c: c is None
-        if isinstance(key, slice):
-            wanted = range(*key.indices(size))
-            return (lambda c: True) if key == slice(None) else (lambda c: c is not None and c in wanted)
-        at = key + size if key < 0 else key
-        return lambda c: c == at
+    @cached_property
+    def _index(self) -> dict[str | None, _ByAddress]:
+        """By op and by name, and with None all of them: nodes by address. Made when a node is first asked for by key."""
+        index: dict[str | None, _ByAddress] = {None: _ByAddress()}
+        for i, (op, node, address) in enumerate(zip(self.ops, self.records, self.addresses, strict=True)):
+            for key in {None, op.name if op else None, self.names.get(i, node.name)}:
+                index.setdefault(key, _ByAddress()).add(i, address)
+        return index
 
     def _nothing_at(self, layer: Any, t: Any, what: Any) -> str:
         known = sorted({v.op for v in self if v.op} | {v.name for v in self if v.name})
