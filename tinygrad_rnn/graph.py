@@ -66,7 +66,7 @@ class NodeView:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.value.shape
+        return self._graph.shape(self.position)
 
     @property
     def value(self) -> np.ndarray:
@@ -363,6 +363,10 @@ class Graph:
         if len(found) == 1:
             return found[0]
         raise ValueError(f"{node!r} means {len(found)} nodes, expected one:\n{found!r}")
+
+    def shape(self, position: int) -> tuple[int, ...]:
+        """The shape of a node's value."""
+        return self.values[position].shape
 
     def kind(self, position: int) -> str | None:
         """What the op at a position does to a signal (see ops.op.Kind); None for a leaf."""

@@ -120,6 +120,9 @@ class LiveGraph(Trace):
     def _snapshot(self) -> Any:
         return _Arrays(self._program, [self._skeleton.values[n.index] for n in self.records])
 
+    def shape(self, position: int) -> tuple[int, ...]:
+        return self._skeleton.values[self.records[position].index].shape
+
     def residuals(self, position: int) -> tuple:
         found = self._skeleton.residuals[self.records[position].index]
         return tuple([self._program.array(r).copy() if isinstance(r, Slot) else r for r in found])

@@ -21,11 +21,14 @@ def pull(
     The walk does not go behind `wrt`, so each of them counts as independent of the others. observe(i, frontier), if given,
     is called before the first node (with i = -1) and after each node i with all cotangents that are then on their way."""
     stop = set(wrt)
-    on_path = graph.ancestors(seeds, stop | graph.cut) & graph.descendants(stop)
+    on_path = set(stop)
+    for i in sorted(graph.ancestors(seeds, stop | graph.cut)):
+        if i not in graph.cut and any(j in on_path for j in graph.inputs_of[i]):
+            on_path.add(i)
     frontier: Cotangents = {i: g.astype(np.float64) for i, g in seeds.items() if i in on_path}
     if observe:
         observe(-1, frontier)
-    for i in sorted(on_path - stop - graph.cut, reverse=True):
+    for i in sorted(on_path - stop, reverse=True):
         g = frontier.pop(i, None)
         if g is None:
             continue
@@ -41,7 +44,7 @@ def pull(
 def jacobian(graph: Graph, of: Sequence[int], wrt: Sequence[int]) -> np.ndarray:
     """d(of)/d(wrt) in float64, shape of.shape + wrt.shape, several nodes counting as one whose last axes are joined: one
     pullback for each entry of `of`. Raises ValueError where the nodes to join differ in their other axes."""
-    of_shapes, wrt_shapes = ([graph.values[i].shape for i in nodes] for nodes in (of, wrt))
+    of_shapes, wrt_shapes = ([graph.shape(i) for i in nodes] for nodes in (of, wrt))
     out = np.zeros(_joined(of_shapes) + _joined(wrt_shapes))
     start = 0
     for node, shape in zip(of, of_shapes, strict=True):

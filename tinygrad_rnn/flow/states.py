@@ -93,7 +93,7 @@ def batch_rows(graph: Graph, states: States, last: int) -> int:
     arrays. (A leading axis may just as well be the features of a column vector.)
 
     Tried out on the first and the last step of the way, from one half of the rows and from the other."""
-    shapes = [graph.values[i].shape for i in graph.between(states.at[last], states.at[0])]
+    shapes = [graph.shape(i) for i in graph.between(states.at[last], states.at[0])]
     sizes = {s[0] if len(s) >= 2 else 0 for s in shapes}
     rows = sizes.pop() if len(sizes) == 1 else 0
     if rows < 2:
@@ -101,7 +101,7 @@ def batch_rows(graph: Graph, states: States, last: int) -> int:
     rng = np.random.default_rng(0)
     for c in {last, 1}:
         for start in range(2):
-            seeds = {i: rng.standard_normal(graph.values[i].shape) for i in states.at[c]}
+            seeds = {i: rng.standard_normal(graph.shape(i)) for i in states.at[c]}
             for g in seeds.values():
                 g[start::2] = 0
             if any(g[start::2].any() for g in pull(graph, seeds, states.at[c - 1]).values()):
