@@ -107,7 +107,7 @@ class NodeView:
     def __str__(self) -> str:
         lines = [f"{self.label}  {self.value.dtype} {self.shape}"]
         lines.append(f"  value   {_numbers(self.value)}")
-        lines.append(f"  grad    {_numbers(self.grad) if self.grad is not None else 'none'}")
+        lines.append(f"  grad    {self._grad_text()}")
         if self.params:
             lines.append("  params  " + ", ".join(f"{k}={short(v)}" for k, v in self.params.items()))
         for title, nodes in (("inputs ", self.inputs), ("outputs", self.outputs)):
@@ -115,6 +115,22 @@ class NodeView:
                 shown = ", ".join(n.label for n in nodes[:4])
                 lines.append(f"  {title} {shown}" + (f", and {len(nodes) - 4} more" if len(nodes) > 4 else ""))
         return "\n".join(lines)
+
+    def _grad_text(self) -> str:
+        """The numbers of the recorded cotangent, or, where they left the range of its dtype, the logarithm of its norm."""
+        g = self.grad
+        if g is None:
+            return "none"
+        largest = np.abs(g).max(initial=0)
+        if np.finfo(g.dtype).tiny <= largest < np.inf:
+            return _numbers(g)
+        log_norm = self._graph.log_norm(self.position)
+        if log_norm is None or not np.isfinite(log_norm):
+            return _numbers(g)
+        if not np.isfinite(largest):
+            return f"overflowed: not finite in {g.dtype}, log norm {log_norm:.1f} nats"
+        which = "subnormal" if largest else "0"
+        return f"underflowed: all {which} in {g.dtype}, log norm {log_norm:.1f} nats"
 
 
 class Nodes(list):
@@ -383,6 +399,16 @@ class Graph:
         return op.vjp(
             BACKENDS["native"], g, *(map(_in_float64, residuals) if exactly else residuals), needs=needs, **node.params
         )
+
+    def scatter(self, position: int, into: np.ndarray, g: np.ndarray) -> None:
+        """Add the cotangent of an input to `into`, given that of a node whose op has a rule for it; in float64."""
+        op, node = self.ops[position], self.records[position]
+        assert op is not None and op.scatter is not None
+        op.scatter(BACKENDS["native"], into, g, *map(_in_float64, self.residuals(position)), **node.params)
+
+    def log_norm(self, position: int) -> float | None:
+        """log |dL/dnode| of a node, however small or large; None where nobody follows it, as in a bare Graph."""
+        return None
 
     def residuals(self, position: int) -> tuple:
         """What the op at a position saved for its vjp."""

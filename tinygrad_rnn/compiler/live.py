@@ -120,6 +120,10 @@ class LiveGraph(Trace):
     def _snapshot(self) -> Any:
         return _Arrays(self._program, [self._skeleton.values[n.index] for n in self.records])
 
+    @property
+    def version(self) -> Any:
+        return self._program.version
+
     def shape(self, position: int) -> tuple[int, ...]:
         return self._skeleton.values[self.records[position].index].shape
 

@@ -78,7 +78,8 @@ class Program:
         self.replay = native.Replay([self._call(i) for i in self.instructions])
         self._arrays: dict[Slot, np.ndarray] = {}  # those that were read and stay where they are
         self._elided_arrays = Elided(self._captured, max(_KEPT_BYTES, self.bytes))
-        self._read_in = 0  # the run that they belong to
+        self._starts = 0
+        self._read_in = self.version
 
     # ---- memory
 
@@ -121,7 +122,7 @@ class Program:
     def start_from(self, contents: Iterable[tuple[Buffer, np.ndarray]], before: dict[int, np.ndarray]) -> None:
         """Take over what the captured calls left in their arrays, so that a program that has not run yet can be read. before:
         what was in arrays from outside, by their id, before those calls wrote to them."""
-        self._elided_arrays.forget()
+        self._starts += 1
         for buffer, array in contents:
             if buffer.array is None and self.is_there(buffer):
                 self._bytes(Place(buffer, 0), buffer.size)[...] = _bytes_of(array)
@@ -139,6 +140,11 @@ class Program:
     @property
     def runs(self) -> int:
         return self.replay.runs
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """A pair that is another one when the arrays of the program are those of another run."""
+        return self._starts, self.runs
 
     def run(self) -> None:
         """Repeat the calls. Raises IndexError where a kernel met an index outside its axis."""
@@ -165,9 +171,9 @@ class Program:
                 place = Place(old, place.offset)
             view = _View(self._address(place), slot, (self._arena, place.resolved().buffer.array))
             return self._arrays.setdefault(slot, np.asarray(view))
-        if self._read_in != self.runs:
+        if self._read_in != self.version:
             self._elided_arrays.forget()
-            self._read_in = self.runs
+            self._read_in = self.version
         whole = self._elided_arrays.read(place.buffer, self)
         return np.asarray(_View(whole.ctypes.data + place.offset, slot, whole))
 
