@@ -20,6 +20,21 @@ def inputs(steps, batch, features, scale=1.0, dtype="float64", seed=0):
     return (scale * np.random.default_rng(seed).standard_normal((steps, batch, features))).astype(dtype)
 
 
+def compiled_graph(model, x, loss=last_sum):
+    """The graph of a compiled step, after its last call with x."""
+
+    def run(x):
+        model.zero_grad()
+        output = model(x)
+        loss(output[0] if isinstance(output, tuple) else output).backward()
+
+    step = tr.compile(run)
+    for n in range(3):
+        step(x * n)
+    step(x)
+    return step.graph
+
+
 # ---- gradient terms
 
 
@@ -83,6 +98,81 @@ def test_terms_of_an_embedding_and_outside_steps():
     terms = graph.grad_terms("e.weight")
     np.testing.assert_array_equal(terms.steps, [-1])
     np.testing.assert_allclose(terms.sum(), graph["e.weight"].grad)
+
+
+class Effective(tr.nn.Module):
+    """An RNN whose recurrent matrix is a function of its parameters, made once, or again in each step."""
+
+    def __init__(self, matrix, again=False):
+        rng = np.random.default_rng(0)
+        self.w = tr.nn.Parameter(rng.standard_normal((4, 4)) * 0.4)
+        self.v = tr.nn.Parameter(rng.standard_normal((4, 4)))
+        self.g = tr.nn.Parameter(np.ones((4, 1)) * 0.7)
+        self.mask = tr.Tensor(np.sign(rng.standard_normal(4)))
+        self.matrix, self.again = matrix, again
+
+    def forward(self, x):
+        h, made = x[0] * 0, None if self.again else self.matrix(self)
+        for t in range(len(x)):
+            with tr.scope(layer=0, t=t):
+                h = tr.tanh(tr.linear(h, self.matrix(self) if made is None else made) + x[t])
+                h.name = "h"
+        return h
+
+
+MATRICES = {
+    "mask": lambda m: m.w * m.mask,
+    "dale": lambda m: tr.abs(m.w) * m.mask,
+    "transposed": lambda m: tr.exp(m.w.T).T * 0.1,
+    "weight norm": lambda m: m.g * m.v / (m.v * m.v).sum(axis=1, keepdims=True).sqrt(),
+    "joined": lambda m: tr.abs(m.w) * tr.tanh(m.v) + m.w * m.g,
+    "low rank": lambda m: m.w @ m.v.T * 0.2,
+    "slice": lambda m: tr.concatenate([m.w[:2], m.v[2:] * 0.3]),
+}
+
+
+@pytest.mark.parametrize("how", [traced, compiled_graph])
+@pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
+@pytest.mark.parametrize("again", [False, True])
+def test_terms_through_a_function_of_parameters(matrix, again, how):
+    model, steps, x = Effective(matrix, again), 6, inputs(6, 2, 4)
+    graph = how(model, x, lambda h: (h * h).sum())
+    assert graph.parameters
+    for name, view in graph.parameters.items():
+        terms = graph.grad_terms(name)
+        np.testing.assert_array_equal(terms.steps, range(steps))
+        np.testing.assert_allclose(terms.sum(), view.grad, rtol=1e-11, atol=1e-14)
+        np.testing.assert_allclose(terms.norms, [np.linalg.norm(g) for g in terms], rtol=1e-11, atol=1e-15)
+        assert terms.shares.sum() == pytest.approx(1)
+        assert terms.norms[0] == 0 and terms.norms[1:].all()  # h is 0 before the first step
+        parameter = next(p for _, p in model.named_parameters() if np.array_equal(p.value, view.value))
+        for t in (2, 5):  # delta h^T of the step alone, pulled back
+            model.zero_grad()
+            matrix(model).backward(graph[0, t, "linear"].grad.T @ graph[0, t - 1, "h"].value)
+            np.testing.assert_allclose(terms[t], parameter.grad, rtol=1e-11, atol=1e-14)
+
+
+def test_terms_of_data_and_penalties_outside_steps():
+    w = tr.nn.Parameter(np.random.default_rng(0).standard_normal((4, 4)) * 0.4, name="w")
+    data = tr.Tensor(inputs(5, 2, 4))  # a constant of the trace
+
+    def net(x):
+        projected = tr.linear(data, w) if x.shape[0] == 1 else data * w[0]
+        h = x[0] * 0
+        for t in range(5):
+            with tr.scope(t=t):
+                h = tr.tanh(tr.linear(h + projected[t], tr.abs(w)))
+        return h.sum() + (w * w).sum()
+
+    for rows in (1, 2):
+        graph = tr.trace(net, np.ones((rows, 2, 4)))
+        terms = graph.grad_terms("w")
+        np.testing.assert_array_equal(terms.steps, [-1, 0, 1, 2, 3, 4])  # the data and the penalty in one
+        np.testing.assert_array_equal(terms.lags, [-1, 4, 3, 2, 1, 0])
+        np.testing.assert_allclose(terms.sum(), graph["w"].grad, rtol=1e-12)
+    alone = tr.trace(lambda x: tr.abs(w).sum(), np.ones(1)).grad_terms("w")
+    np.testing.assert_array_equal(alone.steps, [-1])
+    np.testing.assert_array_equal(alone.sum(), np.sign(w.value))
 
 
 def test_terms_that_do_not_exist():
@@ -625,22 +715,6 @@ def scaled_identity(factor, dtype="float32"):
     rnn = tr.nn.RNN(2, 4, nonlinearity="identity", bias=False, init="identity", dtype=dtype, seed=0)
     rnn.weight_hh_l0.value *= factor
     return rnn
-
-
-def compiled_graph(model, x, loss, calls=3):
-    """The graph of a compiled step, after its last call with x."""
-
-    def run(x):
-        model.zero_grad()
-        value = loss(model(x)[0])
-        value.backward()
-        return value
-
-    step = tr.compile(run)
-    for n in range(calls):
-        step(x * n)
-    step(x)
-    return step.graph
 
 
 @pytest.mark.parametrize("how", [traced, compiled_graph])
