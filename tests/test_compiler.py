@@ -1023,6 +1023,40 @@ def test_elided_nodes_are_recomputed_when_read():
     assert step.graph.why().kind == reference.why().kind
 
 
+@pytest.mark.parametrize("every", [None, 6])
+def test_elided_nodes_are_recomputed_in_batches_of_bounded_size(every):
+    rnn = tr.nn.LSTM(3, 4, 2, dtype=np.float64, seed=0)
+    fn = rnn_step(rnn, lambda rnn, x: (rnn(x)[0] * 0.1).sum())
+    step = tr.compile(fn, checkpoint_every=every)
+    x = np.random.default_rng(0).standard_normal((40, 2, 3))
+    for n in range(4):
+        step(x * n)
+    elided = step.program._elided_arrays
+
+    def size():
+        return sum(a.nbytes for a in elided._known.values())
+
+    few = [step.graph[1, t, "linear"][-1].value for t in (30, 3, 17)]
+    assert 0 < elided.batches <= len(few)
+    if every is None:  # a few reads do not compute everything
+        assert size() < 40 * few[0].nbytes
+    _, tape = eager_tape(fn, x * 3)
+    assert_same_nodes(step, tape, False)
+    assert elided.batches < elided._reads / 20
+    everything, elided._limit = size(), 0
+    step(x * 3)
+    assert_same_nodes(step, tape, False)  # in an order in which nothing can be kept for long
+    assert size() < everything / 3
+    ops = [i for i, role in enumerate(step.graph.roles) if role == "op"]
+    for limit in (5000, everything):  # and in the opposite order
+        elided._limit = limit
+        step(x * 3)
+        for i, node in zip(reversed(ops), reversed(tape.nodes), strict=True):
+            close(step.graph.values[i], node.value, False)
+    step(x)
+    np.testing.assert_allclose(np.tanh(step.graph[0, 7, "c"].value), step.graph[0, 7, "tanh"].value, rtol=1e-12)
+
+
 def test_inside_a_tape_or_another_compiled_function_it_simply_runs():
     inner = tr.compile(lambda x: tr.mul(x, x))
     outer = tr.compile(lambda x: inner(x) + 1.0)

@@ -26,6 +26,21 @@ def inputs(steps, batch, features, scale=1.0, dtype="float64", seed=0):
     return (scale * np.random.default_rng(seed).standard_normal((steps, batch, features))).astype(dtype)
 
 
+def compiled_graph(model, x, loss=last_sum):
+    """The graph of a compiled step, after its last call with x."""
+
+    def run(x):
+        model.zero_grad()
+        output = model(x)
+        loss(output[0] if isinstance(output, tuple) else output).backward()
+
+    step = tr.compile(run)
+    for n in range(3):
+        step(x * n)
+    step(x)
+    return step.graph
+
+
 # ---- gradient terms
 
 
@@ -89,6 +104,81 @@ def test_terms_of_an_embedding_and_outside_steps():
     terms = graph.grad_terms("e.weight")
     np.testing.assert_array_equal(terms.steps, [-1])
     np.testing.assert_allclose(terms.sum(), graph["e.weight"].grad)
+
+
+class Effective(tr.nn.Module):
+    """An RNN whose recurrent matrix is a function of its parameters, made once, or again in each step."""
+
+    def __init__(self, matrix, again=False):
+        rng = np.random.default_rng(0)
+        self.w = tr.nn.Parameter(rng.standard_normal((4, 4)) * 0.4)
+        self.v = tr.nn.Parameter(rng.standard_normal((4, 4)))
+        self.g = tr.nn.Parameter(np.ones((4, 1)) * 0.7)
+        self.mask = tr.Tensor(np.sign(rng.standard_normal(4)))
+        self.matrix, self.again = matrix, again
+
+    def forward(self, x):
+        h, made = x[0] * 0, None if self.again else self.matrix(self)
+        for t in range(len(x)):
+            with tr.scope(layer=0, t=t):
+                h = tr.tanh(tr.linear(h, self.matrix(self) if made is None else made) + x[t])
+                h.name = "h"
+        return h
+
+
+MATRICES = {
+    "mask": lambda m: m.w * m.mask,
+    "dale": lambda m: tr.abs(m.w) * m.mask,
+    "transposed": lambda m: tr.exp(m.w.T).T * 0.1,
+    "weight norm": lambda m: m.g * m.v / (m.v * m.v).sum(axis=1, keepdims=True).sqrt(),
+    "joined": lambda m: tr.abs(m.w) * tr.tanh(m.v) + m.w * m.g,
+    "low rank": lambda m: m.w @ m.v.T * 0.2,
+    "slice": lambda m: tr.concatenate([m.w[:2], m.v[2:] * 0.3]),
+}
+
+
+@pytest.mark.parametrize("how", [traced, compiled_graph])
+@pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
+@pytest.mark.parametrize("again", [False, True])
+def test_terms_through_a_function_of_parameters(matrix, again, how):
+    model, steps, x = Effective(matrix, again), 6, inputs(6, 2, 4)
+    graph = how(model, x, lambda h: (h * h).sum())
+    assert graph.parameters
+    for name, view in graph.parameters.items():
+        terms = graph.grad_terms(name)
+        np.testing.assert_array_equal(terms.steps, range(steps))
+        np.testing.assert_allclose(terms.sum(), view.grad, rtol=1e-11, atol=1e-14)
+        np.testing.assert_allclose(terms.norms, [np.linalg.norm(g) for g in terms], rtol=1e-11, atol=1e-15)
+        assert terms.shares.sum() == pytest.approx(1)
+        assert terms.norms[0] == 0 and terms.norms[1:].all()  # h is 0 before the first step
+        parameter = next(p for _, p in model.named_parameters() if np.array_equal(p.value, view.value))
+        for t in (2, 5):  # delta h^T of the step alone, pulled back
+            model.zero_grad()
+            matrix(model).backward(graph[0, t, "linear"].grad.T @ graph[0, t - 1, "h"].value)
+            np.testing.assert_allclose(terms[t], parameter.grad, rtol=1e-11, atol=1e-14)
+
+
+def test_terms_of_data_and_penalties_outside_steps():
+    w = tr.nn.Parameter(np.random.default_rng(0).standard_normal((4, 4)) * 0.4, name="w")
+    data = tr.Tensor(inputs(5, 2, 4))  # a constant of the trace
+
+    def net(x):
+        projected = tr.linear(data, w) if x.shape[0] == 1 else data * w[0]
+        h = x[0] * 0
+        for t in range(5):
+            with tr.scope(t=t):
+                h = tr.tanh(tr.linear(h + projected[t], tr.abs(w)))
+        return h.sum() + (w * w).sum()
+
+    for rows in (1, 2):
+        graph = tr.trace(net, np.ones((rows, 2, 4)))
+        terms = graph.grad_terms("w")
+        np.testing.assert_array_equal(terms.steps, [-1, 0, 1, 2, 3, 4])  # the data and the penalty in one
+        np.testing.assert_array_equal(terms.lags, [-1, 4, 3, 2, 1, 0])
+        np.testing.assert_allclose(terms.sum(), graph["w"].grad, rtol=1e-12)
+    alone = tr.trace(lambda x: tr.abs(w).sum(), np.ones(1)).grad_terms("w")
+    np.testing.assert_array_equal(alone.steps, [-1])
+    np.testing.assert_array_equal(alone.sum(), np.sign(w.value))
 
 
 def test_terms_that_do_not_exist():
@@ -645,3 +735,132 @@ def test_two_directions_have_a_verdict_each():
         last, first = (graph[side, t, "h"].grad for t in ((59, 0) if side == 0 else (0, 59)))
         nats = np.log(np.linalg.norm(first, axis=1) / np.linalg.norm(last, axis=1))
         assert np.abs(nats - found.numbers["total_nats"]).min() < 1e-9
+
+
+# ---- norms beyond the range of floating-point numbers
+
+
+def scaled_identity(factor, dtype="float32"):
+    rnn = tr.nn.RNN(2, 4, nonlinearity="identity", bias=False, init="identity", dtype=dtype, seed=0)
+    rnn.weight_hh_l0.value *= factor
+    return rnn
+
+
+@pytest.mark.parametrize("how", [traced, compiled_graph])
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_log_norms_are_followed_to_any_depth(factor, how):
+    steps = 3000
+    graph = how(scaled_identity(factor), inputs(steps, 3, 2, 0.0, "float32"), last_sum)
+    norms = graph.log_norms()
+    assert norms.shape == (len(graph),) and norms.dtype == np.float64
+    h = norms[[n.position for n in graph[0, :, "h"]]]
+    np.testing.assert_allclose(h, np.log(12) / 2 + np.log(factor) * np.arange(steps)[::-1], rtol=1e-13)
+    assert norms[graph.root] == 0
+    assert norms[graph["h0"][0].position] == -np.inf
+    words = {0.5: "underflowed: all 0 in float32, log norm -2076.", 2.0: "overflowed: not finite in float32, log norm 2078."}
+    assert f"grad    {words[factor]}" in str(graph[0, 2, "h"])
+    assert "norm 3.464e+00" in str(graph[0, -1, "h"])
+    subnormal = graph[0, -150 if factor < 1 else -1, "h"]
+    assert ("all subnormal in float32, log norm -102.0 nats" in str(subnormal)) == (factor < 1)
+
+
+@pytest.mark.parametrize("cell", ["RNN", "GRU", "LSTM"])
+@pytest.mark.parametrize("loss", [last_sum, lambda y: (y * y).sum(), lambda y: y[::3].mean() + y[[1, 1, 2]].sum()])
+def test_log_norms_are_those_of_the_recorded_gradients(cell, loss):
+    model = getattr(tr.nn, cell)(3, 5, 2, dtype="float64", seed=1)
+    x = inputs(12, 2, 3)
+    for graph in (traced(model, x, loss), compiled_graph(model, x, loss)):
+        norms = graph.log_norms()
+        for node in graph:
+            expected = 0 if node.grad is None else np.linalg.norm(node.grad)
+            np.testing.assert_allclose(np.exp(norms[node.position]), expected, rtol=1e-10, err_msg=repr(node))
+
+
+def test_log_norms_of_other_nets():
+    rng = np.random.default_rng(0)
+    net = tr.nn.Sequential(
+        tr.nn.Conv2d(1, 2, 3, dtype="float64", seed=0),
+        tr.nn.MaxPool2d(2),
+        tr.nn.Flatten(),
+        tr.nn.Linear(18, 4, dtype="float64", seed=1),
+    )
+    embedding = tr.nn.Embedding(5, 3, dtype="float64", seed=0)
+
+    def stopped(x):
+        with tr.no_grad():
+            y = tr.exp(x) * 2
+        return (y * x).sum() + (tr.exp(x.detach()) * x).sum() + (x[1:] * x[[2, 2]]).sum()
+
+    for graph in (
+        tr.trace(net, rng.standard_normal((2, 1, 8, 8)), loss=lambda y: (y * y).sum()),
+        tr.trace(lambda i: (embedding(i) ** 2).sum(), np.array([[0, 3, 0]])),
+        tr.trace(stopped, rng.standard_normal(3)),
+    ):
+        norms = graph.log_norms()
+        for node in graph:
+            expected = 0 if node.grad is None else np.linalg.norm(node.grad)
+            np.testing.assert_allclose(np.exp(norms[node.position]), expected, rtol=1e-12, err_msg=repr(node))
+
+
+def test_log_norms_of_branches_that_rejoin():
+    def chain(x, steps, factor):
+        for _ in range(steps):
+            x = x * factor
+        return x
+
+    def net(x):
+        a = tr.exp(x)
+        # two branches that fade alike, one that fades further, one that cancels exactly, and behind them a short one
+        return (chain(a, 2000, 0.5) + 3 * chain(a, 2000, 0.5) + chain(a, 4000, 0.5) + chain(a - a, 3, 0.5)).sum() + (
+            chain(x, 5000, 0.5).sum()
+        )
+
+    graph = tr.trace(net, np.zeros(4), loss=lambda y: y)
+    norms = graph.log_norms()
+    expected = np.log(2) + np.log(4) - 2000 * np.log(2)  # |ones(4)| is 2
+    assert norms[graph["exp"][0].position] == pytest.approx(expected, rel=1e-14)
+    assert norms[graph["x"].position] == pytest.approx(expected, rel=1e-14)
+    assert graph["x"].grad.max() == 0
+
+
+def test_log_norms_through_a_stack_of_steps_of_every_size():
+    lower, upper = scaled_identity(0.5), tr.nn.RNN(4, 4, nonlinearity="identity", bias=False, init="identity", seed=0)
+    upper.weight_hh_l0.value *= 0.25
+    upper.weight_ih_l0.value[...] = np.eye(4)
+    steps = 2000
+
+    def net(x):
+        y = lower(x)[0]
+        return upper(tr.transpose(tr.transpose(y, (1, 0, 2)), (1, 0, 2)))[0]
+
+    graph = tr.trace(net, inputs(steps, 1, 2, 0.0, "float32"), loss=last_sum)
+    norms = graph.log_norms()
+    lag = np.arange(steps)[::-1]
+    # what reaches lag k of the lower layer: the sum over j <= k of 0.5^(k - j) 0.25^j = 0.5^k (2 - 0.5^k)
+    found = norms[[n.position for n in graph[0, :, "h"][:steps]]]
+    np.testing.assert_allclose(found, np.log(2) - lag * np.log(2) + np.log(2 - 0.5**lag), rtol=1e-12)
+
+
+def test_log_norms_belong_to_the_last_run():
+    rnn = tr.nn.RNN(3, 4, dtype="float64", seed=0)
+    step = tr.compile(lambda x: (rnn.zero_grad(), rnn(x)[0][-1].sum().backward()))
+    x = inputs(6, 2, 3)
+    for _ in range(4):
+        step(x)
+    first = step.graph.log_norms()
+    assert step.graph.log_norms() is first and not first.flags.writeable
+    step(3 * x)
+    second = step.graph.log_norms()
+    assert second is not first
+    h, reference = [n.position for n in step.graph["h"]], traced(rnn, 3 * x)
+    np.testing.assert_allclose(second[h], reference.log_norms()[[n.position for n in reference["h"]]], rtol=1e-9, atol=1e-12)
+    assert np.abs(second[h] - first[h]).max() > 0.1
+
+
+def test_log_norms_of_what_is_not_finite():
+    graph = tr.trace(lambda x: (tr.sqrt(x) * x).sum(), np.array([0.0, 1.0]))
+    assert np.isnan(graph.log_norms()[graph["x"].position])
+    assert "nan" in str(graph["x"])
+    zero = tr.trace(lambda x: (tr.relu(x) * 1.0).sum(), -np.ones(9))
+    assert zero.log_norms()[zero["x"].position] == -np.inf
+    assert "grad    norm 0.000e+00" in str(zero["x"])

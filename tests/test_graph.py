@@ -1,6 +1,7 @@
 """Reading a graph: addresses, edges, paths, comparison, text; and the snapshot that it is."""
 
 import threading
+from itertools import product
 from math import comb
 
 import numpy as np
@@ -63,6 +64,40 @@ def test_nodes_are_found_by_address(graph, rnn, x):
 def test_what_is_not_there_is_told(graph, key, message):
     with pytest.raises(KeyError, match=message):
         graph[key]
+
+
+COORDINATES = [None, 0, 1, -1, -9, 9, np.int64(1), slice(None), slice(1, 3), slice(None, None, 2), slice(4, 0, -2), slice(3, 3)]
+
+
+def test_keys_mean_what_a_search_through_all_nodes_finds(graph):
+    def agrees(key, coordinate, size):
+        if isinstance(key, slice):
+            return key == slice(None) or (coordinate is not None and coordinate in range(*key.indices(size)))
+        return coordinate == (key + size if key is not None and key < 0 else key)
+
+    for layer, t, what in product(COORDINATES, COORDINATES, [slice(None), "h", "tanh", "linear", "index", "weight_hh_l0"]):
+        expected = [
+            n
+            for n in graph
+            if agrees(layer, n.layer, graph.layers) and agrees(t, n.t, graph.steps) and what in (slice(None), n.op, n.name)
+        ]
+        if not expected:
+            with pytest.raises(KeyError, match="no node at"):
+                graph[layer, t, what]
+            continue
+        found = graph[layer, t, what]
+        assert (found if isinstance(found, list) else [found]) == expected
+        alone = len(expected) == 1 and isinstance(what, str) and not isinstance(layer, slice) and not isinstance(t, slice)
+        assert isinstance(found, tr.graph.NodeView) == alone
+
+
+def test_a_key_looks_at_no_other_nodes(graph, monkeypatch):
+    graph[0, 0, "h"]
+    made = []
+    monkeypatch.setattr(tr.graph.NodeView, "__init__", lambda self, *given: made.append(given))
+    for key in ((0, 3, "h"), (0, slice(2, 4), "h"), (0, 2), "weight_hh_l0"):
+        graph[key]
+    assert len(made) == 1 + 2 + 4 + 1
 
 
 def test_every_gradient_is_readable(graph, rnn, x):
@@ -301,6 +336,10 @@ def test_parameters_of_equal_name_are_kept_apart():
     a, b = tr.nn.Linear(2, 2, dtype="float64", seed=0), tr.nn.Linear(2, 2, dtype="float64", seed=1)
     graph = tr.trace(lambda x: b(a(x)), np.ones((1, 2)), loss=lambda y: y.sum())
     assert list(graph.parameters) == ["weight", "bias", "weight#2", "bias#2"]
+    names = ["w", "w", "w#1", "w", "b", "w#1", "w#2#3"]
+    leaves = [tr.Tensor([1.0], requires_grad=True, name=name) for name in names]
+    graph = tr.trace(lambda x: sum(leaves, x), np.ones(1, np.float32))
+    assert list(graph.parameters) == ["w", "w#2", "w#1", "w#4", "b", "w#1#2", "w#2#3"]
     both = tr.trace(lambda x, y: x * y, tr.Tensor([1.0], name="x"), tr.Tensor([2.0], name="x"))
     assert both["x"].grad == 2
     assert both["x1"].grad == 1

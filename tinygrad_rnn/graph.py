@@ -4,8 +4,11 @@ A `Graph` is a snapshot: it keeps the values and cotangents of one forward and b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import index as as_int
 from typing import Any
 
 import numpy as np
@@ -63,7 +66,7 @@ class NodeView:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.value.shape
+        return self._graph.shape(self.position)
 
     @property
     def value(self) -> np.ndarray:
@@ -104,7 +107,7 @@ class NodeView:
     def __str__(self) -> str:
         lines = [f"{self.label}  {self.value.dtype} {self.shape}"]
         lines.append(f"  value   {_numbers(self.value)}")
-        lines.append(f"  grad    {_numbers(self.grad) if self.grad is not None else 'none'}")
+        lines.append(f"  grad    {self._grad_text()}")
         if self.params:
             lines.append("  params  " + ", ".join(f"{k}={short(v)}" for k, v in self.params.items()))
         for title, nodes in (("inputs ", self.inputs), ("outputs", self.outputs)):
@@ -112,6 +115,22 @@ class NodeView:
                 shown = ", ".join(n.label for n in nodes[:4])
                 lines.append(f"  {title} {shown}" + (f", and {len(nodes) - 4} more" if len(nodes) > 4 else ""))
         return "\n".join(lines)
+
+    def _grad_text(self) -> str:
+        """The numbers of the recorded cotangent, or, where they left the range of its dtype, the logarithm of its norm."""
+        g = self.grad
+        if g is None:
+            return "none"
+        largest = np.abs(g).max(initial=0)
+        if np.finfo(g.dtype).tiny <= largest < np.inf:
+            return _numbers(g)
+        log_norm = self._graph.log_norm(self.position)
+        if log_norm is None or not np.isfinite(log_norm):
+            return _numbers(g)
+        if not np.isfinite(largest):
+            return f"overflowed: not finite in {g.dtype}, log norm {log_norm:.1f} nats"
+        which = "subnormal" if largest else "0"
+        return f"underflowed: all {which} in {g.dtype}, log norm {log_norm:.1f} nats"
 
 
 class Nodes(list):
@@ -139,6 +158,58 @@ class Nodes(list):
 
     def __repr__(self) -> str:
         return "\n".join([f"{len(self)} nodes"] + [f"  {n.label}  {n.shape}" for n in self[:12]] + ["  ..."] * (len(self) > 12))
+
+
+# coordinates asked for; None stands for all, also for that of nodes without one
+_Wanted = Collection[int | None] | None
+
+
+class _ByAddress:
+    """Positions of nodes by address.
+
+    positions   all of them, rising
+    by_layer    those at one address, by layer and then by t; by_step: the same lists, by t and then by layer"""
+
+    __slots__ = ("by_layer", "by_step", "positions")
+
+    def __init__(self) -> None:
+        self.positions: list[int] = []
+        self.by_layer: dict[int | None, dict[int | None, list[int]]] = {}
+        self.by_step: dict[int | None, dict[int | None, list[int]]] = {}
+
+    def add(self, position: int, address: Address) -> None:
+        self.positions.append(position)
+        layer, t = address
+        at = self.by_layer.setdefault(layer, {}).setdefault(t, [])
+        at.append(position)
+        self.by_step.setdefault(t, {})[layer] = at
+
+    def at(self, layers: _Wanted, steps: _Wanted) -> list[int]:
+        """The positions at the given coordinates, rising, at a cost that does not grow with those elsewhere."""
+        if layers is None and steps is None:
+            return self.positions
+        first, second, rows = (self.by_step, None, steps) if layers is None else (self.by_layer, steps, layers)
+        found = [row[c] for r in _common(rows, first) for row in (first[r],) for c in _common(second, row)]
+        return sorted(i for at in found for i in at)
+
+
+def _common(wanted: _Wanted, known: Collection[int | None]) -> Collection[int | None]:
+    """The coordinates in both: the shorter one is gone through, the other is looked up."""
+    if wanted is None:
+        return known
+    if len(wanted) <= len(known):
+        return [c for c in wanted if c in known]
+    return [c for c in known if c is not None and c in wanted]
+
+
+def _wanted(key: Any, size: int) -> _Wanted:
+    """The coordinates that one key of graph[layer, t, what] stands for on an axis of `size` coordinates."""
+    if isinstance(key, slice):
+        return None if key == slice(None) else range(*key.indices(size))
+    if key is None:
+        return (None,)
+    at = as_int(key)
+    return (at + size if at < 0 else at,)
 
 
 class Graph:
@@ -174,6 +245,7 @@ class Graph:
         self.roles: list[str] = []
         self.names: dict[int, str] = {}
         self._position: dict[int, int] = {}
+        taken: Counter[str] = Counter()  # names, and what comes before each # in them
 
         def place(node: Node, inputs: tuple[int, ...], role: str) -> None:
             self._position[node.index] = len(self.records)
@@ -186,8 +258,9 @@ class Graph:
             role = "input" if x.index in input_names else "parameter" if x.requires_grad else "constant"
             if role != "constant":
                 given = input_names.get(x.index) or parameter_names.get(x.index) or x.name or "parameter"
-                same = sum(n == given or n.startswith(f"{given}#") for n in self.names.values())
-                self.names[len(self.records)] = f"{given}#{same + 1}" if same else given
+                same = taken[given]
+                name = self.names[len(self.records)] = f"{given}#{same + 1}" if same else given
+                taken.update([name, *(name[:at] for at, c in enumerate(name) if c == "#")])
             place(x, (), role)
 
         for node in tape_nodes:
@@ -220,10 +293,6 @@ class Graph:
         """The values; those that live in a leaf's memory, which training writes to, as copies."""
         leaves = {id(owner(n.value)) for n, op in zip(self.records, self.ops, strict=True) if op is None}
         return [n.value.copy() if id(owner(n.value)) in leaves else n.value for n in self.records]
-
-    def shape_of(self, position: int) -> tuple[int, ...]:
-        """The shape of a node's value."""
-        return self.values[position].shape
 
     def memory(self, position: int) -> Any:
         """What tells whether two nodes share their numbers: the memory in which the value lay when it was recorded."""
@@ -260,7 +329,8 @@ class Graph:
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
-            leaves = [i for i, name in self.names.items() if name == key]
+            called = self._index.get(key)
+            leaves = [i for i in called.positions if self.names.get(i) == key] if called else []
             if len(leaves) == 1:
                 return NodeView(self, leaves[0])
             key = (slice(None), slice(None), key)
@@ -274,29 +344,20 @@ class Graph:
         for k in (layer, t):
             if not (k is None or isinstance(k, slice) or hasattr(k, "__index__")):
                 raise KeyError(f"graph[layer, t, what]: layer and t are integers, slices or None, got {k!r}")
-        matches = (self._matcher(layer, self.layers), self._matcher(t, self.steps))
-        found = Nodes(
-            NodeView(self, i)
-            for i, address in enumerate(self.addresses)
-            if matches[0](address.layer) and matches[1](address.t) and self._is(i, what)
-        )
+        called = self._index.get(what if isinstance(what, str) else None)
+        found = called.at(_wanted(layer, self.layers), _wanted(t, self.steps)) if called else []
         if not found:
             raise KeyError(self._nothing_at(layer, t, what))
-        return found[0] if exact and len(found) == 1 else found
+        return NodeView(self, found[0]) if exact and len(found) == 1 else Nodes(NodeView(self, i) for i in found)
 
-    def _is(self, i: int, what: Any) -> bool:
-        view = NodeView(self, i)
-        return not isinstance(what, str) or view.op == what or view.name == what
-
-    @staticmethod
-    def _matcher(key: Any, size: int) -> Any:
-        if key is None:
-            return lambda c: c is None
-        if isinstance(key, slice):
-            wanted = range(*key.indices(size))
-            return (lambda c: True) if key == slice(None) else (lambda c: c is not None and c in wanted)
-        at = key + size if key < 0 else key
-        return lambda c: c == at
+    @cached_property
+    def _index(self) -> dict[str | None, _ByAddress]:
+        """By op and by name, and with None all of them: nodes by address. Made when a node is first asked for by key."""
+        index: dict[str | None, _ByAddress] = {None: _ByAddress()}
+        for i, (op, node, address) in enumerate(zip(self.ops, self.records, self.addresses, strict=True)):
+            for key in {None, op.name if op else None, self.names.get(i, node.name)}:
+                index.setdefault(key, _ByAddress()).add(i, address)
+        return index
 
     def _nothing_at(self, layer: Any, t: Any, what: Any) -> str:
         known = sorted({v.op for v in self if v.op} | {v.name for v in self if v.name})
@@ -321,6 +382,10 @@ class Graph:
         if len(found) == 1:
             return found[0]
         raise ValueError(f"{node!r} means {len(found)} nodes, expected one:\n{found!r}")
+
+    def shape(self, position: int) -> tuple[int, ...]:
+        """The shape of a node's value."""
+        return self.values[position].shape
 
     def kind(self, position: int) -> str | None:
         """What the op at a position does to a signal (see ops.op.Kind); None for a leaf."""
@@ -352,6 +417,16 @@ class Graph:
     def share(self, arrays: Iterable[np.ndarray]) -> None:
         """Say which arrays many nodes saved for their rules, weights above all: they are converted to float64 once."""
         self._shared = {id(x) for x in arrays}
+
+    def scatter(self, position: int, into: np.ndarray, g: np.ndarray) -> None:
+        """Add the cotangent of an input to `into`, given that of a node whose op has a rule for it; in float64."""
+        op, node = self.ops[position], self.records[position]
+        assert op is not None and op.scatter is not None
+        op.scatter(BACKENDS["native"], into, g, *map(self._wide, self.residuals(position)), **node.params)
+
+    def log_norm(self, position: int) -> float | None:
+        """log |dL/dnode| of a node, however small or large; None where nobody follows it, as in a bare Graph."""
+        return None
 
     def residuals(self, position: int) -> tuple:
         """What the op at a position saved for its vjp."""

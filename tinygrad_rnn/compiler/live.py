@@ -117,15 +117,19 @@ class LiveGraph(Trace):
         super().__init__(skeleton.nodes, skeleton.root, {}, parameter_names, input_names)
         self.grads: Any = _Arrays(program, [skeleton.cotangents.get(n.index) for n in self.records])
 
-    def shape_of(self, position: int) -> tuple[int, ...]:
-        return self._skeleton.values[self.records[position].index].shape
-
     def memory(self, position: int) -> Any:
         slot = self._skeleton.values[self.records[position].index]
         return (slot.place.resolved() if slot.place else id(slot)), slot.shape, slot.strides
 
     def _snapshot(self) -> Any:
         return _Arrays(self._program, [self._skeleton.values[n.index] for n in self.records])
+
+    @property
+    def version(self) -> Any:
+        return self._program.version
+
+    def shape(self, position: int) -> tuple[int, ...]:
+        return self._skeleton.values[self.records[position].index].shape
 
     def residuals(self, position: int) -> tuple:
         found = self._skeleton.residuals[self.records[position].index]

@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backends import native
+from .elided import Elided
 from .instruction import ALIGNMENT, Buffer, Instruction, Place, Region, aligned
 from .listing import Listing
+
+_KEPT_BYTES = 64 << 20  # of arrays that were computed for reading, at least
 
 
 class Slot(NamedTuple):
@@ -73,8 +76,10 @@ class Program:
         self.instructions = listing.instructions
         self._allocate(listing)
         self.replay = native.Replay([self._call(i) for i in self.instructions])
-        self._recomputed: dict[Buffer, np.ndarray] = {}  # by the run numbered:
-        self._recomputed_in = 0
+        self._arrays: dict[Slot, np.ndarray] = {}  # those that were read and stay where they are
+        self._elided_arrays = Elided(self._captured, max(_KEPT_BYTES, self.bytes))
+        self._starts = 0
+        self._read_in = self.version
 
     # ---- memory
 
@@ -117,9 +122,9 @@ class Program:
     def start_from(self, contents: Iterable[tuple[Buffer, np.ndarray]], before: dict[int, np.ndarray]) -> None:
         """Take over what the captured calls left in their arrays, so that a program that has not run yet can be read. before:
         what was in arrays from outside, by their id, before those calls wrote to them."""
-        self._recomputed = {}
+        self._starts += 1
         for buffer, array in contents:
-            if buffer.array is None and self._is_there(buffer):
+            if buffer.array is None and self.is_there(buffer):
                 self._bytes(Place(buffer, 0), buffer.size)[...] = _bytes_of(array)
         for outside, old in self._before.items():
             assert outside.array is not None
@@ -136,6 +141,11 @@ class Program:
     def runs(self) -> int:
         return self.replay.runs
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """A pair that is another one when the arrays of the program are those of another run."""
+        return self._starts, self.runs
+
     def run(self) -> None:
         """Repeat the calls. Raises IndexError where a kernel met an index outside its axis."""
         done = self.replay.run()
@@ -151,13 +161,20 @@ class Program:
         if slot.place is None:
             assert slot.constant is not None
             return slot.constant
+        found = self._arrays.get(slot)
+        if found is not None:
+            return found
         place = slot.place
-        if self._is_there(place.buffer):
+        if self.is_there(place.buffer):
             old = self._before.get(place.buffer)
             if old is not None:
                 place = Place(old, place.offset)
-            return np.asarray(_View(self._address(place), slot, (self._arena, place.resolved().buffer.array)))
-        whole = self._recompute(place.buffer)
+            view = _View(self._address(place), slot, (self._arena, place.resolved().buffer.array))
+            return self._arrays.setdefault(slot, np.asarray(view))
+        if self._read_in != self.version:
+            self._elided_arrays.forget()
+            self._read_in = self.version
+        whole = self._elided_arrays.read(place.buffer, self)
         return np.asarray(_View(whole.ctypes.data + place.offset, slot, whole))
 
     def current(self, slot: Slot) -> np.ndarray:
@@ -166,7 +183,8 @@ class Program:
             return np.asarray(_View(self._address(slot.place), slot, slot.place.buffer.array))
         return self.array(slot)
 
-    def _is_there(self, buffer: Buffer) -> bool:
+    def is_there(self, buffer: Buffer) -> bool:
+        """Whether a buffer holds after a run what it held in the capture."""
         if buffer.array is not None:
             return True
         while buffer not in self._elided:
@@ -175,48 +193,9 @@ class Program:
             buffer = buffer.alias_of.buffer
         return False
 
-    def _recompute(self, wanted: Buffer) -> np.ndarray:
-        """The bytes of a buffer that the passes left out, by the calls that made it in the capture."""
-        if self._recomputed_in != self.runs:
-            self._recomputed, self._recomputed_in = {}, self.runs
-        if wanted not in self._recomputed:
-            writers = self._writers()
-            needed: set[int] = set()
-            scratch: dict[Buffer, np.ndarray] = {}
-            todo = [wanted]
-            while todo:
-                buffer = todo.pop()
-                if buffer in scratch:
-                    continue
-                scratch[buffer] = self._recomputed.get(buffer, np.empty(buffer.size, np.uint8))
-                if buffer in self._recomputed:
-                    continue
-                for at in writers.get(buffer, ()):
-                    if at not in needed:
-                        needed.add(at)
-                        i = self._captured[at]
-                        todo += [p.buffer for p in i.places if p is not None and not self._is_there(p.buffer)]
-                        # what it writes besides must not be written where it is there
-                        todo += [p.buffer for p in i.writes()]
-
-            def address(place: Place | None) -> int:
-                if place is None:
-                    return 0
-                if place.buffer in scratch:
-                    return scratch[place.buffer].ctypes.data + place.offset
-                return self._address(Place(self._before.get(place.buffer, place.buffer), place.offset))
-
-            calls = [self._captured[at] for at in sorted(needed)]
-            native.Replay([(i.kernel, i.dtype, tuple(map(address, i.places)), i.n, i.c) for i in calls]).run()
-            self._recomputed |= scratch
-        return self._recomputed[wanted]
-
-    def _writers(self) -> dict[Buffer, list[int]]:
-        found: dict[Buffer, list[int]] = {}
-        for at, i in enumerate(self._captured):
-            for p in i.writes():
-                found.setdefault(p.buffer, []).append(at)
-        return found
+    def address_before(self, place: Place) -> int:
+        """The address of a place; of a parameter, that of the copy from before the run."""
+        return self._address(Place(self._before.get(place.buffer, place.buffer), place.offset))
 
     # ---- printing
 

@@ -14,9 +14,9 @@ def kept_directions(way, probes: int = PROBES) -> np.ndarray:
     As many probes as the states have entries, four at the most."""
     graph, steps, rows = way.graph, way.steps, way.rows
     at = steps.at[way.last]
-    probes = min(probes, sum(int(np.prod(graph.shape_of(i))) for i in at) // rows)
+    probes = min(probes, sum(int(np.prod(graph.shape(i))) for i in at) // rows)
     rng = np.random.default_rng(0)
-    signals = [{i: rng.standard_normal(graph.shape_of(i)) for i in at} for _ in range(probes)]
+    signals = [{i: rng.standard_normal(graph.shape(i)) for i in at} for _ in range(probes)]
     first, scale = _singular_values(signals, way), np.zeros(rows)
     for n in range(way.last, way.first, -1):
         signals = [way.walker.plain(n, signal) for signal in signals]

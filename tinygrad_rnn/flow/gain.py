@@ -131,7 +131,7 @@ class Way:
 
     def __init__(self, graph: Graph, steps: Steps, of: int) -> None:
         self.graph, self.steps, self.of = graph, steps, of
-        self.direct = pull(graph, {of: np.ones(graph.shape_of(of))}, [i for at in steps.at for i in at])
+        self.direct = pull(graph, {of: np.ones(graph.shape(of))}, [i for at in steps.at for i in at])
         # what reaches each step's states directly, not through those of a later step: the signal starts at the last of them
         starts = [n for n, at in enumerate(steps.at) if any(i in self.direct and self.direct[i].any() for i in at)]
         if not starts:  # nothing to follow: say so at the step that it could have started from

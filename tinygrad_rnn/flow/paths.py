@@ -209,7 +209,7 @@ class Walker:
         """Look for the axis of the states along which sequences lie: entries that start at 0 stay at 0 along it, tried out on
         the first and the last step of the way. Without one, norms are over whole arrays. (A leading axis may just as well be
         the features of a column vector.)"""
-        shapes = [self.graph.shape_of(i) for at in self.steps.at[: last + 1] for i in at]
+        shapes = [self.graph.shape(i) for at in self.steps.at[: last + 1] for i in at]
         for axis in range(min(len(shape) for shape in shapes)):
             sizes = {shape[axis] for shape in shapes}
             if len(sizes) != 1 or min(len(shape) for shape in shapes) < 2 or max(sizes) < 2:
@@ -223,7 +223,7 @@ class Walker:
     def _seeded(self, n: int, rows: slice, rng: np.random.Generator) -> dict[int, np.ndarray]:
         seeds = {}
         for i in self.steps.at[n]:
-            g = seeds[i] = np.zeros(self.graph.shape_of(i))
+            g = seeds[i] = np.zeros(self.graph.shape(i))
             at = (slice(None),) * self.axis + (rows,)
             g[at] = rng.standard_normal(g[at].shape)
         return seeds
@@ -244,7 +244,7 @@ class Walker:
             self.plain(n, self._seeded(n, slice(0, 1), np.random.default_rng(1)), seen)
             axes = []
             for k, i in enumerate(order):
-                shape = self.graph.shape_of(i)
+                shape = self.graph.shape(i)
                 axis = row_axis(seen.get(k, np.zeros(shape)), self.rows, self.axis)
                 if axis is None:
                     return False

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..backends import BACKENDS
 from ..graph import Graph
 
 Cotangents = dict[int, np.ndarray]
@@ -37,8 +36,8 @@ def pull(graph: Graph, seeds: Cotangents, wrt: Iterable[int]) -> Cotangents:
             (j,) = inputs
             if j not in owned:
                 owned.add(j)
-                frontier[j] = frontier[j].copy() if j in frontier else np.zeros(graph.shape_of(j))
-            op.scatter(BACKENDS["native"], frontier[j], g, *graph.residuals(i), **graph.records[i].params)
+                frontier[j] = frontier[j].copy() if j in frontier else np.zeros(graph.shape(j))
+            graph.scatter(i, frontier[j], g)
             continue
         for j, gx in zip(inputs, graph.vjp(i, g, tuple(j in on_path for j in inputs)), strict=True):
             if gx is not None:
@@ -50,7 +49,7 @@ def pull(graph: Graph, seeds: Cotangents, wrt: Iterable[int]) -> Cotangents:
 def jacobian(graph: Graph, of: Sequence[int], wrt: Sequence[int]) -> np.ndarray:
     """d(of)/d(wrt) in float64, shape of.shape + wrt.shape, several nodes counting as one whose last axes are joined: one
     pullback for each entry of `of`. Raises ValueError where the nodes to join differ in their other axes."""
-    of_shapes, wrt_shapes = ([graph.shape_of(i) for i in nodes] for nodes in (of, wrt))
+    of_shapes, wrt_shapes = ([graph.shape(i) for i in nodes] for nodes in (of, wrt))
     out = np.zeros(_joined(of_shapes) + _joined(wrt_shapes))
     start = 0
     for node, shape in zip(of, of_shapes, strict=True):

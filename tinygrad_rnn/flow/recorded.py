@@ -2,97 +2,83 @@
 
 from __future__ import annotations
 
+from math import ldexp, log
+
 import numpy as np
 
-from ..backends import BACKENDS
 from ..graph import Graph
+from .log_norms import Piece, Waiting
 from .paths import Walker
 from .rows import row_norms
 from .steps import Steps
 
-Scaled = tuple[np.ndarray, float]  # an array and the logarithm of what it is to be multiplied by
+NOWHERE = -1  # the step that a path passed last, before any
 
 
 def recorded_rows(graph: Graph, steps: Steps, walker: Walker, last: int) -> np.ndarray:
     """(last + 1, rows) log |dL/d states| from the last step to the first, the states of a step as independent variables.
 
     What comes to a state through another state of its own step (to an LSTM's c through its h) counts with the latter, as it
-    does in a Jacobian. For nets of one state a step this is the recorded gradient. Rows that lie more than 700 nats below the
-    largest one of their step come out as -inf."""
+    does in a Jacobian. For nets of one state a step this is the recorded gradient."""
     member = {i: n for n in range(len(steps.at) - 1, -1, -1) for i in steps.at[n]}
     live = graph.ancestors([graph.root], graph.cut)
-    wanted = set(member)
     useful = [False] * len(graph)
     for i in range(len(graph)):
-        useful[i] = i in wanted or (i in live and i not in graph.cut and any(useful[j] for j in graph.inputs_of[i]))
-    # by position and by the step whose states the path passed last, -1 before any
-    frontier: dict[int, dict[int, Scaled]] = {graph.root: {-1: (np.ones(graph.shape_of(graph.root)), 0.0)}}
-    states: dict[int, dict[int, Scaled]] = {}
-    owned: set[tuple[int, int]] = set()  # sums that were made here, so that an index may add to them in place
+        useful[i] = i in member or (i in live and i not in graph.cut and any(useful[j] for j in graph.inputs_of[i]))
+    waiting = Waiting()  # by position and by the step whose states the path passed last
+    waiting.add((graph.root, NOWHERE), np.ones(graph.shape(graph.root)), 0, False)
+    passed: dict[int, set[int]] = {graph.root: {NOWHERE}}
+    states: dict[int, list[tuple[int, Piece]]] = {}
     for i in range(graph.root, -1, -1):
-        entries = frontier.pop(i, None)
-        if entries is None or not useful[i]:
+        if not useful[i]:
             continue
+        arrived = [(tag, piece) for tag in sorted(passed.pop(i, ())) for piece in waiting.pop((i, tag))]
         if i in member:
-            states[i] = entries
-            entries = {member[i]: _sum(list(entries.values()))}
-        op, inputs = graph.ops[i], graph.inputs_of[i]
-        if op is None or i in graph.cut:
+            states[i] = [(tag, Piece(piece.array, piece.exponent, False)) for tag, piece in arrived]
+            for _, piece in arrived:
+                waiting.add((i, member[i]), piece.array, piece.exponent, len(arrived) > 2)
+            arrived = [(member[i], piece) for piece in waiting.pop((i, member[i]))]
+        if graph.ops[i] is None or i in graph.cut:
             continue
-        for tag, (g, scale) in entries.items():
-            g, scale = _normal(g, scale)
-            if op.scatter is not None:
-                (j,) = inputs
-                if useful[j]:
-                    have = frontier.setdefault(j, {})
-                    if (j, tag) not in owned:
-                        owned.add((j, tag))
-                        old = have.get(tag, (np.zeros(graph.shape_of(j)), scale))
-                        have[tag] = old[0].copy(), old[1]
-                    have[tag] = _scattered(graph, i, (g, scale), have[tag])
-                continue
-            pulled = graph.vjp(i, g, tuple(useful[j] for j in inputs))
-            for j, gx in zip(inputs, pulled, strict=True):
-                if gx is not None:
-                    have = frontier.setdefault(j, {})
-                    have[tag] = _sum([have[tag], (gx, scale)]) if tag in have else (gx, scale)
-                    owned.discard((j, tag))
-    out = np.full((last + 1, walker.rows), -np.inf)
-    for n in range(last + 1):
-        found = []
-        for i in steps.at[n]:
-            parts = [e for tag, e in states.get(i, {}).items() if tag != n]
-            if parts:
-                found.append(_sum(parts))
-        if found:
-            top = max(scale for _, scale in found)
-            norms = row_norms([walker.by_state(g * np.exp(scale - top)) for g, scale in found])
-            with np.errstate(divide="ignore"):
-                out[last - n] = np.log(norms) + top
+        for tag, piece in arrived:
+            _pull(graph, i, piece, tag, useful, waiting, passed)
+    return np.stack([_row_norms(walker, steps, n, states) for n in range(last, -1, -1)])
+
+
+def _pull(graph: Graph, i: int, piece: Piece, tag: int, useful: list[bool], waiting: Waiting, passed: dict) -> None:
+    """Hand the cotangent of node i on to the inputs that lead to a state."""
+    g, exponent, norm = piece.scaled()
+    if norm == 0:
+        return
+    op, inputs = graph.ops[i], graph.inputs_of[i]
+    if op is not None and op.scatter is not None:
+        (j,) = inputs
+        if useful[j]:
+            passed.setdefault(j, set()).add(tag)
+            whole = waiting.near((j, tag), exponent) or waiting.zeros((j, tag), graph.shape(j), exponent)
+            whole.own()
+            graph.scatter(i, whole.array, g * ldexp(1, exponent - whole.exponent))
+        return
+    for j, gx in zip(inputs, graph.vjp(i, g, tuple(useful[j] for j in inputs)), strict=True):
+        if gx is not None:
+            passed.setdefault(j, set()).add(tag)
+            waiting.add((j, tag), gx, exponent, True)
+
+
+def _row_norms(walker: Walker, steps: Steps, n: int, states: dict[int, list[tuple[int, Piece]]]) -> np.ndarray:
+    """(rows,) log norm of what reaches the states of step n, but for what came through states of the step itself."""
+    sums = Waiting()
+    for i in steps.at[n]:
+        for tag, piece in states.get(i, ()):
+            if tag != n:
+                sums.add(i, piece.array, piece.exponent, True)
+    scales: dict[int, list[np.ndarray]] = {}
+    for i in steps.at[n]:
+        for piece in sums.pop(i):
+            g, exponent, _ = piece.scaled()
+            scales.setdefault(exponent, []).append(walker.by_state(g))
+    out = np.full(walker.rows, -np.inf)
+    with np.errstate(divide="ignore"):
+        for exponent, arrays in scales.items():
+            out = np.logaddexp(2 * out, 2 * (np.log(row_norms(arrays)) + exponent * log(2))) / 2
     return out
-
-
-def _normal(g: np.ndarray, scale: float) -> Scaled:
-    size = float(np.abs(g).max(initial=0))
-    if 1e-30 < size < 1e30 or not size or not np.isfinite(size):
-        return g, scale
-    return g / size, scale + float(np.log(size))
-
-
-def _sum(parts: list[Scaled]) -> Scaled:
-    if len(parts) == 1:
-        return parts[0]
-    top = max(scale for g, scale in parts)
-    return sum(g if scale == top else g * np.exp(scale - top) for g, scale in parts), top
-
-
-def _scattered(graph: Graph, i: int, cotangent: Scaled, into: Scaled) -> Scaled:
-    """`into` with what an index sends back to the array that it read from added, in place."""
-    (g, scale), (whole, top) = cotangent, into
-    if scale > top + 300:
-        whole *= np.exp(top - scale)
-        top = scale
-    op = graph.ops[i]
-    assert op is not None and op.scatter is not None
-    op.scatter(BACKENDS["native"], whole, g * np.exp(scale - top), *graph.residuals(i), **graph.records[i].params)
-    return whole, top

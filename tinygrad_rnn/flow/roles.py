@@ -58,7 +58,7 @@ def roles_of(graph: Graph, steps: Steps) -> Roles:
                     continue
                 for p in _parameters(graph, j, walker.origin):
                     name = graph.names[p]
-                    if len(graph.shape_of(p)) < 2:
+                    if len(graph.shape(p)) < 2:
                         biases.setdefault(name)
                     elif reads:
                         crossed.setdefault(name)
@@ -67,10 +67,10 @@ def roles_of(graph: Graph, steps: Steps) -> Roles:
                 if walker.origin[j] == SIGNAL and j not in inside:
                     found = _input_product(graph, j)
                     for p in found:
-                        (inputs if len(graph.shape_of(p)) > 1 else biases).setdefault(graph.names[p])
+                        (inputs if len(graph.shape(p)) > 1 else biases).setdefault(graph.names[p])
                     if found:
                         squares += float(np.sum(np.square(graph.values[j], dtype=np.float64)))
-                        count += int(np.prod(graph.shape_of(j)))
+                        count += int(np.prod(graph.shape(j)))
     size = float(np.sqrt(squares / count)) if count else 0.0
     return Roles(list(crossed), list(recurrent), list(inputs), list(biases), _gates(graph, walker), size)
 
@@ -106,7 +106,7 @@ def _gates(graph: Graph, walker: Walker) -> list[Gate]:
     """The biases that move each factor of the carry, as found at the last step."""
     n = len(walker.steps) - 1
     order, layout = walker.local(n)
-    biases = [i for i, role in enumerate(graph.roles) if role == "parameter" and len(graph.shape_of(i)) == 1]
+    biases = [i for i, role in enumerate(graph.roles) if role == "parameter" and len(graph.shape(i)) == 1]
     found: list[Gate] = []
     straight = [k >= layout.count for k in range(len(order))]  # what leads to the states before through sums and views alone
     for k in range(layout.count - 1, -1, -1):
@@ -118,7 +118,7 @@ def _gates(graph: Graph, walker: Walker) -> list[Gate]:
             factor, sign = _factor(graph, i, slot)
             if factor is None:
                 continue
-            seeds = {factor: np.ones(graph.shape_of(factor))}
+            seeds = {factor: np.ones(graph.shape(factor))}
             pulled = pull(graph, seeds, [*biases, *walker.steps.at[n - 1]])
             mine = {graph.names[j]: np.flatnonzero(pulled[j]) for j in biases if j in pulled and pulled[j].any()}
             if mine:

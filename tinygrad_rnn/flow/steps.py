@@ -288,8 +288,8 @@ def _without_sums(graph: Graph, found: Found) -> Found:
         out[c] = nodes - sums if sums < nodes else nodes
     last = max(found)
     if last - 1 in out and len(out[last - 1]) < len(found[last - 1]):  # the last step's play the parts of those before
-        kinds = {(graph.ops[j], graph.records[j].name, graph.shape_of(j)) for j in out[last - 1]}
-        same = {j for j in found[last] if (graph.ops[j], graph.records[j].name, graph.shape_of(j)) in kinds}
+        kinds = {(graph.ops[j], graph.records[j].name, graph.shape(j)) for j in out[last - 1]}
+        same = {j for j in found[last] if (graph.ops[j], graph.records[j].name, graph.shape(j)) in kinds}
         out[last] = same or out[last]
     return out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from ..graph import Graph
 @dataclass(frozen=True, eq=False)
 class GradTerms:
     """The summands of dL/dW by step: G_t, whose sum is the gradient.
+
+    A parameter that is used through a mask, an absolute value or any other function (Dale's law, weight norm) has one term a
+    step too, not one in all: those of the array that the steps use, pulled back to the parameter.
 
     name    the parameter
     steps   (n,) the step of each summand, rising; -1 for uses outside any step
@@ -29,6 +33,7 @@ class GradTerms:
     total: np.ndarray
     _graph: Graph
     _uses: tuple[tuple[tuple[int, int], ...], ...]  # for each step, its (node, input slot) pairs
+    _way: frozenset[int]  # the parameter, and what is made from it before the uses
 
     @property
     def lags(self) -> np.ndarray:
@@ -40,7 +45,7 @@ class GradTerms:
 
     def __getitem__(self, i: int) -> np.ndarray:
         """G of steps[i], in the dtype of the parameter, from the rule that made the gradient."""
-        return _summed([_term(self._graph, *use) for use in reversed(self._uses[i])], self.total)
+        return _summed([_term(self._graph, *use, self._way) for use in reversed(self._uses[i])], self.total)
 
     def __iter__(self):
         return (self[i] for i in range(len(self)))
@@ -73,7 +78,8 @@ def grad_terms(graph: Graph, name: str, axis: str = "t") -> GradTerms:
     if view.grad is None:
         raise ValueError(f"the loss does not depend on {name!r}, so it has no gradient to take apart")
     by_step: dict[int, list[tuple[int, int]]] = {}
-    for use in _uses(graph, view.position):
+    found, way = _uses(graph, view.position, axis)
+    for use in found:
         at = getattr(graph.addresses[use[0]], axis)
         by_step.setdefault(-1 if at is None else at, []).append(use)
     steps = sorted(by_step)
@@ -82,41 +88,72 @@ def grad_terms(graph: Graph, name: str, axis: str = "t") -> GradTerms:
     squares = float(np.sum(np.square(total, dtype=np.float64)))
     norms, inner = [], []
     for step in uses:
-        norm, dot = _norm_and_inner(graph, step, total)
+        norm, dot = _norm_and_inner(graph, step, total, way)
         norms.append(norm)
         inner.append(dot)
     shares = np.array(inner) / squares if squares else np.zeros(len(steps))
-    return GradTerms(name, np.array(steps, int), np.array(norms), shares, total, graph, uses)
+    return GradTerms(name, np.array(steps, int), np.array(norms), shares, total, graph, uses, way)
 
 
-def _uses(graph: Graph, position: int) -> list[tuple[int, int]]:
-    """(node, input slot) for every use of a parameter that carries gradient. A use through a view (a transpose made once
-    for all steps, say) counts as the uses of the view."""
-    out, todo = [], [position]
+def _uses(graph: Graph, position: int, axis: str) -> tuple[list[tuple[int, int]], frozenset[int]]:
+    """(node, input slot) for every use of a parameter that carries gradient, and the positions of the parameter and of what is
+    made from it on the way to these uses. A use through a view, or through what is made of parameters alone, counts as the
+    uses of that."""
+    made = _made_of_parameters(graph, axis)
+    out, way, todo = [], {position}, [position]
     while todo:
         at = todo.pop()
         for user in graph.outputs_of[at]:
             if graph.grads[user] is None:
                 continue
-            if graph.kind(user) == "view":
-                todo.append(user)
+            if user != graph.root and (made[user] or graph.kind(user) == "view"):
+                if user not in way:
+                    way.add(user)
+                    todo.append(user)
             else:
                 out += [(user, slot) for slot, j in enumerate(graph.inputs_of[user]) if j == at]
-    return sorted(out)
+    return sorted(out), frozenset(way)
 
 
-def _term(graph: Graph, user: int, slot: int) -> np.ndarray:
-    """What one use adds to the gradient of the parameter, pulled back through the views between them."""
+def _made_of_parameters(graph: Graph, axis: str) -> list[bool]:
+    """Whether each node is a parameter, or is made of parameters and constants alone, outside any step.
+
+    What may be data ends this: the index of a lookup (embedding, take), a constant in a product with a matrix, and one that
+    makes an array larger."""
+    made = [role == "parameter" for role in graph.roles]
+    constant = [role == "constant" for role in graph.roles]
+    for i, op in enumerate(graph.ops):
+        if op is None or getattr(graph.addresses[i], axis) is not None:
+            continue
+        inputs = graph.inputs_of[i]
+        parts = [graph.shape(j) for j in inputs if made[j]]
+        if not all(made[j] or constant[j] for j in inputs):
+            continue
+        if not parts:
+            constant[i] = True
+        elif op.scatter is None or op.kind == "view":
+            larger = prod(graph.shape(i)) > max(map(prod, parts))
+            made[i] = len(parts) == len(inputs) or not (larger or op.kind == "weights")
+    return made
+
+
+def _term(graph: Graph, user: int, slot: int, way: frozenset[int]) -> np.ndarray:
+    """What one use adds to the gradient of the parameter, pulled back through what lies between them."""
     g: np.ndarray = graph.grads[user]  # type: ignore[assignment]  # uses without gradient are no terms
-    at = user
-    while graph.inputs_of[at]:
+    inputs = graph.inputs_of[user]
+    met = {inputs[slot]: graph.vjp(user, g, tuple(s == slot for s in range(len(inputs))), exactly=False)[slot]}
+    while graph.ops[at := max(met)] is not None:
         inputs = graph.inputs_of[at]
-        g = graph.vjp(at, g, tuple(s == slot for s in range(len(inputs))), exactly=False)[slot]
-        at, slot = inputs[slot], 0
-    return g
+        parts = graph.vjp(at, met.pop(at), tuple(j in way for j in inputs), exactly=False)
+        for j, gx in zip(inputs, parts, strict=True):
+            if gx is not None:
+                met[j] = met[j] + gx if j in met else gx
+    return met[at]
 
 
-def _norm_and_inner(graph: Graph, uses: tuple[tuple[int, int], ...], total: np.ndarray) -> tuple[float, float]:
+def _norm_and_inner(
+    graph: Graph, uses: tuple[tuple[int, int], ...], total: np.ndarray, way: frozenset[int]
+) -> tuple[float, float]:
     """|G| and <G, total> of one step. For a single linear(x, W) with rows d_b of the cotangent and x_b of the input,
     G = sum_b d_b x_b^T, so |G|^2 = sum over b, c of <d_b, d_c> <x_b, x_c> and <G, total> = sum_b d_b^T total x_b:
     no product of the size of W is formed."""
@@ -130,7 +167,7 @@ def _norm_and_inner(graph: Graph, uses: tuple[tuple[int, int], ...], total: np.n
                 scale = np.abs(d).max(initial=0) or 1.0  # so that squares of tiny cotangents do not underflow
                 squares = np.sum((d / scale @ d.T / scale) * (x @ x.T)) if len(x) else 0.0
                 return float(np.sqrt(max(squares, 0.0)) * scale), float(np.sum((d @ total) * x))
-    term = _summed([_term(graph, *use) for use in reversed(uses)], total).astype(np.float64)
+    term = _summed([_term(graph, *use, way) for use in reversed(uses)], total).astype(np.float64)
     return float(np.linalg.norm(term)), float(np.sum(term * total))
 
 

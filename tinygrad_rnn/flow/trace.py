@@ -13,6 +13,7 @@ from ..tensor import ShapeError, Tensor
 from .copies import Call, remembered
 from .gain import Gain
 from .gain import gain as gain_of
+from .log_norms import log_norms as log_norms_of
 from .pullback import jacobian as jacobian_of
 from .steps import Axis
 from .terms import GradTerms
@@ -31,6 +32,7 @@ class Trace(Graph):
 
     output: Any
     _call: Call | None = None
+    _log_norms: tuple[Any, np.ndarray] | None = None
 
     def grad_terms(self, name: str, axis: Axis = "t") -> GradTerms:
         """dL/dW of parameter `name` by time step (or layer): norms, shares, and the terms themselves, whose sum is its grad."""
@@ -49,6 +51,23 @@ class Trace(Graph):
     def gain(self, of: Any = None, axis: Axis | None = None) -> Gain:
         """The signal from `of` (the loss) by lag, and the split of its decay into saturation and weights. See Gain."""
         return gain_of(self, None if of is None else self.view(of).position, axis)
+
+    def log_norms(self) -> np.ndarray:
+        """(len(self),) log |dL/dnode| of every node by position, in float64, followed below and above the range of the dtype
+        that was recorded; -inf where no gradient arrives. Read-only, and computed once. See flow/log_norms.py."""
+        if self._log_norms is None or self._log_norms[0] != self.version:
+            norms = log_norms_of(self)
+            norms.setflags(write=False)
+            self._log_norms = self.version, norms
+        return self._log_norms[1]
+
+    def log_norm(self, position: int) -> float:
+        return float(self.log_norms()[position])
+
+    @property
+    def version(self) -> Any:
+        """A number that is another one when the values of the graph are: those of a trace stay."""
+        return 0
 
     def horizon(self, name: str, eps: float | None = None) -> int:
         """The largest lag at which a term of dL/dW still exceeds eps |dL/dW|. See GradTerms.horizon."""

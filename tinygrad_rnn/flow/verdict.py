@@ -404,7 +404,7 @@ def _slopes(graph: Graph, on_path: list[int]) -> dict[str, Any] | None:
         op = graph.ops[i]
         if op is None or op.kind != "activation":
             continue
-        slope = np.abs(graph.vjp(i, np.ones(graph.shape_of(i)), (True,))[0])
+        slope = np.abs(graph.vjp(i, np.ones(graph.shape(i)), (True,))[0])
         most = LARGEST_SLOPE.get(op.name, 1.0)
         total, count = total + float(slope.sum()), count + slope.size
         saturated += int((slope < SATURATED * most).sum())
@@ -422,7 +422,7 @@ def _matrices(way: Way) -> dict[str, dict[str, float]]:
         order, layout = way.walker.local(n)
         for i, edges in zip(order, layout.edges, strict=False):
             if any(read is not None and min(read) < 0 for _, _, read, _ in edges):
-                crossed |= {j for j in graph.inputs_of[i] if graph.roles[j] == "parameter" and len(graph.shape_of(j)) == 2}
+                crossed |= {j for j in graph.inputs_of[i] if graph.roles[j] == "parameter" and len(graph.shape(j)) == 2}
     out = {}
     for j in sorted(crossed)[:16]:
         w = graph.values[j].astype(np.float64)
