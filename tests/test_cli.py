@@ -222,7 +222,9 @@ def test_the_answer_says_what_the_numbers_say(text, tmp_path, capsys):
     assert "Here the gradient stays within a factor of ten" in found
     assert "No two draws of a kind differ by more than" in found
     assert "does not show what is lost" not in found
-    default = short_answer(["--hidden", "32", "--steps", "30", "--updates", "2", "--draws", "20", "--nets", "1"], text, tmp_path, capsys)
+    default = short_answer(
+        ["--hidden", "32", "--steps", "30", "--updates", "2", "--draws", "20", "--nets", "1"], text, tmp_path, capsys
+    )
     assert (
         default.index("Nobody chose 30 layers")
         < default.index("One matrix W")

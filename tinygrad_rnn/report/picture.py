@@ -189,7 +189,7 @@ def _terms(ax: Any, run: Run, f: Findings, trained: bool) -> list[Label]:
         _title(ax, "dE/dW is exactly 0" if size == 0 else "dE/dW is not finite")
         return []
     horizon = f.terms.horizon()
-    beyond = f"; beyond lag {horizon}, no entry of it changes" if horizon < f.terms.lags[there].max() else ""
+    beyond = f"; none beyond lag {horizon} changes it" if horizon < f.terms.lags[there].max() else ""
     _title(ax, f"The {nearest(n)} {percent(f.near)} of dE/dW{beyond}")
     lags, sizes = f.terms.lags[there], np.log10(f.terms.norms[there])
     ax.axvspan(-0.5, n - 0.5, color=BLUE, alpha=0.08, linewidth=0)

@@ -148,7 +148,7 @@ def _ends(who: str, draws: Draws) -> Said:
     """Where the draws end; what is lost or not finite is counted apart."""
     lost, burst = int((draws.ends == -inf).sum()), int((draws.ends == inf).sum())
     ends = say(": median {median:+.2f} nats.", median=draws.median()) if len(draws.kept) else Said(".")
-    said = Said(who + ends.text, ends.numbers)
+    said = Said(who + ends.text, {"draws": len(draws.ends), **ends.numbers})
     for n, what in ((lost, "lose the gradient entirely"), (burst, "have none that is finite")):
         if n:
             said += say("Of these, {n} {what}.", n=n, what=what)
