@@ -316,11 +316,24 @@ def test_the_table_is_true(said, truth):
             assert float(row[5].rstrip("%")) == pytest.approx(100 * look["shares"][lag], abs=0.06)
 
 
+def test_the_first_line_is_true(said, truth):
+    characters, different = len(TEXT), len(set(TEXT))
+    parameters = sum(x.size for x in truth.initial[0].values())
+    assert said[0].startswith(
+        f"{characters:,} characters, {different} different. tanh RNN of 1 x {HIDDEN} units, {parameters:,} par"
+    )
+    assert said[1]["text"] == {"characters": characters, "different": different}
+    assert said[1]["parameters"] == parameters
+
+
 def test_the_tables_of_nets_are_true(said, truth):
-    flat = said[0]
+    flat, numbers = said[:2]
     for seed, (followed, medians) in enumerate(zip(truth.nets, truth.medians(), strict=True)):
         (row,) = re.findall(rf"^   {seed} +(\S+) +(\S+) +(\S+) +(\S+) +(\S+)$", flat, re.M)
-        np.testing.assert_allclose([float(x) for x in row], [*followed.nats, *medians, followed.loss], atol=0.02)
+        expected = [*followed.nats, *medians, followed.loss]
+        np.testing.assert_allclose([float(x) for x in row], expected, atol=0.02)
+        found = [numbers["nets"][seed][name] for name in ("before", "after", "untied_median", "tied_median", "loss")]
+        np.testing.assert_allclose(found, expected, atol=3e-3)
     for name, nets in {"plain RNN": truth.nets, **truth.remedies}.items():
         (row,) = re.findall(rf"^   {name} +(\S+) ± (\S+) +(\S+) ± (\S+) +(\S+) ± (\S+)$", flat, re.M)
         expected = [
@@ -329,6 +342,9 @@ def test_the_tables_of_nets_are_true(said, truth):
             *estimate([n.loss for n in nets]),
         ]
         np.testing.assert_allclose([float(x) for x in row], expected, atol=0.02)
+        means = (numbers if name == "plain RNN" else numbers["remedies"][name])["means"]
+        found = [means[what][part] for what in ("before", "after", "loss") for part in ("value", "standard_error")]
+        np.testing.assert_allclose(found, expected, atol=3e-3)
 
 
 def test_the_remedies_are_those_that_leave_most_at_first(said, truth):

@@ -129,12 +129,13 @@ def _examined(a: argparse.Namespace, setting: Setting) -> Run:
     """The plain nets: the first one examined before and after training, the others trained and compared."""
     seeds, progress = range(a.seed, a.seed + a.nets), _progress()
     models = [setting.build(seed) for seed in seeds]
+    parameters = sum(p.size for p in models[0].parameters())
     print(
         f"{len(setting.text.codes):,} characters, {len(setting.text.alphabet)} different. {a.nonlinearity} RNN of {a.layers} x "
-        f"{a.hidden} units, {sum(p.size for p in models[0].parameters()):,} parameters, unrolled over {a.steps} steps.\n"
+        f"{a.hidden} units, {parameters:,} parameters, unrolled over {a.steps} steps.\n"
     )
     look = {"steps": a.steps, "seed": setting.look, "draws": a.draws, "progress": progress}
-    run = Run(setting, a.seed, examine(models[0], setting.text, fresh=True, **look))
+    run = Run(setting, a.seed, examine(models[0], setting.text, fresh=True, **look), parameters=parameters)
     print(text.wrapped(text.LEGEND, hang="  ") + "\n")
     print(text.findings("Before training", run.before), flush=True)
     for n, (seed, model) in enumerate(zip(seeds, models, strict=True), 1):

@@ -21,7 +21,8 @@ class Run:
     courses    of the plain nets, one for each seed
     trained    the same nets beside shuffles of their entries; empty without updates
     known      how many remedies were tried before training
-    remedies   those of them that were trained"""
+    remedies   those of them that were trained
+    parameters of a plain net: how many numbers it learns"""
 
     setting: Setting
     seed: int
@@ -31,6 +32,7 @@ class Run:
     trained: list[Trained] = field(default_factory=list)
     known: int = 0
     remedies: list[Applied] = field(default_factory=list)
+    parameters: int = 0
 
     @property
     def last(self) -> Findings:
