@@ -98,7 +98,11 @@ class Draws:
 
     def band(self, q: float) -> np.ndarray:
         """(steps,) quantile q over the draws at each lag. A drawn value, not an interpolated one: -inf has no neighbours."""
-        return np.sort(self.log_gain, axis=0)[round(q * (len(self.log_gain) - 1))]
+        return np.sort(self.log_gain, axis=0)[self.rank(q)]
+
+    def rank(self, q: float) -> int:
+        """Which of the sorted draws stands for quantile q, from 0."""
+        return round(q * (len(self.log_gain) - 1))
 
     @property
     def middle(self) -> float:
@@ -129,8 +133,10 @@ def growth(draws: Draws) -> Estimate | None:
     """The power of the number of steps with which the standard deviation over the draws grows: 1/2 for luck that is
     independent from step to step, 1 for one luck that every step repeats.
 
-    It is log(sd(n) / sd(m)) / log(n / m), n being all the steps back and m half of them, of the same draws, which are
-    resampled together. None where there are no two such lags, or nothing that differs."""
+    It is log(sd(n) / sd(m)) / log(n / m), n being all the steps back and m half of them. Both are of the same draws, which are
+    resampled together: what a net has lost half way back counts in both.
+
+    None where there are no two such lags, or nothing that differs."""
     n = draws.log_gain.shape[1] - 1
     m = n // 2
     both = draws.log_gain[:, [m, n]].T

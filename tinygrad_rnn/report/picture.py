@@ -18,6 +18,7 @@ OTHERS = ("#2f8f5b", "#8458b3", "#b0862a")  # remedies
 LN10 = float(np.log(10))
 Label = tuple[float, str, str]  # of a curve: the height of its end, its name and color
 SMALL = 8.5
+BAND = (0.05, 0.95)
 LINE = 0.058  # height of a line of that size, in panels of height ratio 1
 
 
@@ -163,8 +164,8 @@ def _deviation(ax: Any, run: Run, f: Findings, trained: bool) -> list[Label]:
     middle, what = f.untied.band(0.5), "" if f.fresh else "shuffled "
     with np.errstate(invalid="ignore"):
         named = [
-            _band(ax, f.tied, middle, f"90 % of {len(f.tied.ends)}\n{what}RNNs", BLUE, 0.2),
-            _band(ax, f.untied, middle, f"90 % of {len(f.untied.ends)}\nuntied MLPs", ORANGE, 0.6),
+            _band(ax, f.tied, middle, f"{what}RNNs", BLUE, 0.2),
+            _band(ax, f.untied, middle, "untied MLPs", ORANGE, 0.6),
         ]
         for t in run.trained[1:] if trained else []:
             name = f"RNN of seed {t.seed}"
@@ -175,10 +176,15 @@ def _deviation(ax: Any, run: Run, f: Findings, trained: bool) -> list[Label]:
 
 
 def _band(ax: Any, draws: Draws, middle: np.ndarray, name: str, color: str, alpha: float) -> Label:
-    low, high = (draws.band(q) - middle for q in (0.05, 0.95))
+    low, high = (draws.band(q) - middle for q in BAND)
+    inside = draws.rank(BAND[1]) - draws.rank(BAND[0]) + 1
     there = np.isfinite(low) & np.isfinite(high)
     ax.fill_between(np.arange(len(middle)), low, high, where=there, color=color, alpha=alpha, linewidth=0)
-    return _last(np.where(there, high if color == BLUE else (low + high) / 2, np.nan)), name, color
+    return (
+        _last(np.where(there, high if color == BLUE else (low + high) / 2, np.nan)),
+        f"{inside} of {len(draws.ends)}\n{name}",
+        color,
+    )
 
 
 def _terms(ax: Any, run: Run, f: Findings, trained: bool) -> list[Label]:
