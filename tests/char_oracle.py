@@ -10,6 +10,7 @@ import numpy as np
 PHI = {
     "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
     "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1.0),
+    "sigmoid": (lambda z: 1 / (1 + np.exp(-z)), lambda z: 1 / (2 + np.exp(z) + np.exp(-z))),
     "identity": (lambda z: z, lambda z: np.ones_like(z)),
 }
 

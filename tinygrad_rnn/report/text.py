@@ -93,7 +93,7 @@ def _sum(f: Findings) -> Said:
     n = near_lags(steps)
     said = say("Sum: the {which} {near} of dE/dW.", which=nearest(n), near=percent(f.near))
     if horizon < reach:
-        said += say("Without all terms beyond lag {horizon}, no entry of dE/dW changes.", horizon=horizon)
+        said += say("Leaving out all terms beyond lag {horizon} changes no entry of dE/dW.", horizon=horizon)
     elif reach:
         said += say("The furthest term, at lag {horizon}, still changes some of its entries.", horizon=horizon)
     if reach == last - 1:
