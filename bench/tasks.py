@@ -70,7 +70,7 @@ def outcome(task: Task) -> tuple[str, dict]:
         rows.append([name, *signals, " ".join(f"{s:.4f}" for s in scores), f"{solved} of {task.seeds}", f"{seconds:.0f}"])
         for at in ("before", "after"):
             for line in f"{name}, {at}: {first[at]}".splitlines():  # the verdict, and what to try
-                indent = "    " if line.startswith("Try") else "  "
+                indent = "    " if line.startswith(("Tried", "-", " ")) else "  "
                 verdicts += textwrap.fill(line, 120, initial_indent=indent, subsequent_indent="      ") + "\n"
         numbers[name] = [r | {at: str(r[at]) for at in ("before", "after")} for r in runs]
     columns = ["net", "signal before (nats)", "after", task.unit, "solved", "seconds"]

@@ -190,21 +190,49 @@ def test_terms_that_do_not_exist():
         used.grad_terms("w")
 
 
-def test_horizon():
-    # an identity net with W = 0.5 I: terms fall by exactly 2 a step, so the horizon is where 2^-k meets eps
-    rnn = tr.nn.RNN(1, 1, nonlinearity="identity", bias=False, dtype="float64")
+def halving(dtype, steps=100):
+    """The trace of an identity net of one unit with W = 1/2 and inputs of 1: the terms of dL/dW halve from lag to lag."""
+    rnn = tr.nn.RNN(1, 1, nonlinearity="identity", bias=False, dtype=dtype)
     rnn.weight_hh_l0.value[...] = 0.5
     rnn.weight_ih_l0.value[...] = 1
-    graph = traced(rnn, np.ones((100, 1, 1)))
+    return rnn, traced(rnn, np.ones((steps, 1, 1), dtype))
+
+
+def test_horizon():
+    rnn, graph = halving("float64")
     terms = graph.grad_terms("weight_hh_l0")
     states = np.array([2 - 0.5**t for t in range(100)])  # h_t
     expected = 0.5 ** (98 - np.arange(99)) * states[:99]
     np.testing.assert_allclose(terms.norms[1:], expected, rtol=1e-12)
-    # h tends to 2 and the sum to 4, so lag k is above eps = 2^-52 of it while 2^-k 2 > 2^-52 4
-    assert graph.horizon("weight_hh_l0") == 50
-    assert graph.horizon("weight_hh_l0", eps=0.1) < 5
+    # h tends to 2 and the sum to 4 from below, where half a rounding unit is 2^-52: 2^-k 2 is more than that up to lag 52
+    assert graph.horizon("weight_hh_l0") == 52
+    # 2^-k 2 is above a tenth of 4 at lags 0, 1 and 2
+    assert graph.horizon("weight_hh_l0", eps=0.1) == 2
+    # in float32 h reaches 2: lag 24 is halfway between two numbers, and goes to the even one, 4
+    assert halving("float32")[1].horizon("weight_hh_l0") == 24
     silent = traced(rnn, np.zeros((5, 1, 1)))
     assert silent.horizon("weight_hh_l0") == -1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_entry_changes_without_the_terms_beyond_the_horizon(dtype):
+    graph = traced(tr.nn.RNN(3, 6, dtype=dtype, seed=0), inputs(120, 4, 3).astype(dtype))
+    terms = graph.grad_terms("weight_hh_l0")
+    horizon, total = terms.horizon(), terms.sum()
+
+    def without(lag):
+        out = np.zeros_like(total)
+        for term, at in zip(reversed(np.asarray(terms)), reversed(terms.lags), strict=True):
+            if at < lag:
+                out += term
+        return out
+
+    assert 0 < horizon < 118
+    np.testing.assert_array_equal(total, terms.total)
+    np.testing.assert_array_equal(without(horizon + 1), total)
+    assert (without(horizon) != total).any()
+    # the norm of a term falls below the rounding of the norm of the sum before its entries stop to count
+    assert terms.horizon(np.finfo(dtype).eps) < horizon
 
 
 # ---- Jacobians
@@ -583,7 +611,10 @@ def test_words_fit_the_numbers():
                 h = h * 0.95
         return h
 
-    assert "Fixed factors (leak, scale) take 1.5 nats" in tr.trace(leaky, np.ones((1, 3)), loss=lambda h: h.sum()).why().cause
+    assert (
+        "Constant factors (leak, decay, scale) take 1.5 nats"
+        in tr.trace(leaky, np.ones((1, 3)), loss=lambda h: h.sum()).why().cause
+    )
 
 
 # ---- gated cells

@@ -31,7 +31,7 @@ def test_what_is_printed(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     text, numbers = tasks.run(quick=True)
     assert "digits as sequences of 64 pixels: skipped; digits: scikit-learn is missing" in text
-    for expected in ("tanh RNN, before: VANISHING", "Try first", "residual, scale 0.1, after: HEALTHY", "solved"):
+    for expected in ("tanh RNN, before: VANISHING", "Tried on a copy", "residual, scale 0.1, after: HEALTHY", "solved"):
         assert expected in text
     assert max(map(len, text.splitlines())) <= 120
     assert [len(nets) for nets in numbers.values()] == [3, 4]

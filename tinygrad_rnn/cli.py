@@ -12,13 +12,23 @@ from pathlib import Path
 from . import __version__
 from .backends import build_info
 from .data import Text, read_text
-from .experiment import build, examine, train
+from .experiment import (
+    Progress,
+    Run,
+    Setting,
+    Trained,
+    apply_remedy,
+    choose_remedies,
+    compare,
+    examine,
+    follow,
+)
 from .nn.init import INITS
 from .nn.layers import NONLINEARITIES
-from .report import picture, text
+from .report import answer, numbers, picture, text
 from .report.files import check_writable, replace_file
 
-DRAWS = 40  # untied MLPs (and fresh RNNs) in a band
+FEWER = 4  # the first net is compared with `draws` shuffles, each other one with this part of them
 
 
 def _count(least: int):
@@ -37,9 +47,9 @@ def _count(least: int):
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="tinygrad-rnn",
-        description="Train a character RNN on real text, then follow the gradient of its last prediction back through time: by "
+        description="Train character RNNs on real text, and follow the gradient of their last prediction back through time: by "
         "lag, against the same net unrolled into a deep MLP, and against MLPs with untied weights; with the exact split of "
-        "the decay and a verdict, before and after training.",
+        "the decay and a verdict, before and after training. Then apply remedies, and train them, too.",
     )
     p.add_argument("--text", metavar="FILE", help="a UTF-8 text (default: the English reference text inside CPython)")
     p.add_argument("--hidden", type=_count(1), default=128, metavar="H", help="width of the RNN (default %(default)s)")
@@ -48,7 +58,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--nonlinearity", choices=list(NONLINEARITIES), default="tanh", help="of the RNN (default %(default)s)")
     p.add_argument("--init", choices=list(INITS), default="default", help="recurrent weights; default: PyTorch's")
     p.add_argument("--updates", type=_count(0), default=400, metavar="N", help="training updates (default %(default)s)")
-    p.add_argument("--seed", type=_count(0), default=0, metavar="S", help="of weights, windows and draws (default %(default)s)")
+    p.add_argument("--nets", type=_count(1), default=3, metavar="N", help="nets to train of each kind (default %(default)s)")
+    p.add_argument("--draws", type=_count(2), default=40, metavar="N", help="random nets to compare with (default %(default)s)")
+    p.add_argument(
+        "--seed", type=_count(0), default=0, metavar="S", help="of the first net; the next has S + 1 (default %(default)s)"
+    )
     p.add_argument("--out", default="gradient_by_lag.png", metavar="FILE", help="picture to write (default %(default)s)")
     p.add_argument("--json", metavar="FILE", help="write every number there too")
     p.add_argument("--version", action="version", version=f"tinygrad-rnn {__version__} ({build_info()['isa']} kernels)")
@@ -93,48 +107,66 @@ def _refuse(error: Exception) -> int:
 
 def _run(a: argparse.Namespace, corpus: Text, can_draw: bool) -> None:
     started = time.perf_counter()
-    model = build(corpus, hidden=a.hidden, layers=a.layers, nonlinearity=a.nonlinearity, init=a.init, seed=a.seed)
-    print(
-        f"{len(corpus.codes):,} characters, {len(corpus.alphabet)} different; {a.nonlinearity} RNN of {a.layers} x {a.hidden} "
-        f"units, {sum(p.size for p in model.parameters()):,} parameters; unrolled over {a.steps} steps\n"
-    )
-    # both examinations look at the same windows
-    look = {"steps": a.steps, "seed": a.seed + 1, "draws": DRAWS}
-    sections = [("Before training", examine(model, corpus, fresh=True, **look))]
-    print(text.wrapped([text.LEGEND], hang="  ") + "\n")
-    print(text.findings(*sections[0]), flush=True)
+    setting = Setting(corpus, a.hidden, a.layers, a.nonlinearity, a.init, a.steps, a.updates, look=a.seed + 1)
+    run = _examined(a, setting)
     if a.updates:
-        losses = _train_with_bar(model, corpus, a)
-        recent = losses[-20:]
-        ended = "" if len(losses) == a.updates else "; stopped, the loss is no longer finite"
-        print(f"Trained: {len(losses)} updates, {losses[0]:.3f} -> {sum(recent) / len(recent):.3f} nats a character{ended}\n")
-        sections.append((f"After {len(losses)} updates", examine(model, corpus, fresh=False, **look)))
-        print(text.findings(*sections[1]))
-    print(text.answer(sections[0][1], sections[1][1] if a.updates else None))
+        print(answer.nets(run), flush=True)
+    _remedied(a, run)
+    print(answer.remedies(run))
+    print(answer.answer(run))
     if can_draw:
-        title = f"Where the gradient of the last of {a.steps} characters goes ({a.nonlinearity} RNN, {a.layers} x {a.hidden})"
-        picture.save(picture.draw(sections, title), a.out)
+        picture.save(picture.draw(run), a.out)
         print(f"Picture: {a.out}")
     else:
         print("No picture: matplotlib is not installed (pip install 'tinygrad-rnn[report]').")
     if a.json is not None:
-        _write_json(a, sections)
+        _write_json(a, run)
         print(f"Numbers: {a.json}")
     print(f"{time.perf_counter() - started:.1f} s")
 
 
-def _train_with_bar(model, corpus: Text, a: argparse.Namespace) -> list[float]:
+def _examined(a: argparse.Namespace, setting: Setting) -> Run:
+    """The plain nets: the first one examined before and after training, the others trained and compared."""
+    seeds, progress = range(a.seed, a.seed + a.nets), _progress()
+    models = [setting.build(seed) for seed in seeds]
+    parameters = sum(p.size for p in models[0].parameters())
+    print(
+        f"{len(setting.text.codes):,} characters, {len(setting.text.alphabet)} different. {a.nonlinearity} RNN of {a.layers} x "
+        f"{a.hidden} units, {parameters:,} parameters, unrolled over {a.steps} steps.\n"
+    )
+    look = {"steps": a.steps, "seed": setting.look, "draws": a.draws, "progress": progress}
+    run = Run(setting, a.seed, examine(models[0], setting.text, fresh=True, **look), parameters=parameters)
+    print(text.wrapped(text.LEGEND, hang="  ") + "\n")
+    print(text.findings("Before training", run.before), flush=True)
+    for n, (seed, model) in enumerate(zip(seeds, models, strict=True), 1):
+        course = follow(model, setting, seed, f"training {n}/{a.nets}", progress)
+        run.courses.append(course)
+        if a.updates and seed == a.seed:
+            run.after = after = examine(model, setting.text, fresh=False, **look)
+            run.trained.append(Trained(seed, course, after.near, after.untied, after.tied))
+            print(text.findings(_after(a, len(course.losses)), after), flush=True)
+        elif a.updates:
+            run.trained.append(compare(model, setting, seed, course, max(a.draws // FEWER, 2), progress))
+    return run
+
+
+def _after(a: argparse.Namespace, updates: int) -> str:
+    return f"After {updates} update{'s' * (updates != 1)}" + (f", the first of {a.nets} nets" if a.nets > 1 else "")
+
+
+def _remedied(a: argparse.Namespace, run: Run) -> None:
+    """The remedies, applied with the seeds of the plain nets."""
+    chosen, run.known = choose_remedies(run.setting, a.seed)
+    run.remedies = [apply_remedy(r, run.setting, range(a.seed, a.seed + a.nets), _progress()) for r in chosen]
+
+
+def _progress() -> Progress:
+    """Bars on standard error where tqdm is installed and somebody watches."""
     try:
         from tqdm import tqdm
     except ImportError:
-        return train(model, corpus, steps=a.steps, updates=range(a.updates), seed=a.seed)
-    with tqdm(total=a.updates, desc="training", unit=" updates", disable=None) as bar:
-
-        def report(loss: float) -> None:
-            bar.set_postfix_str(f"{loss:.3f} nats a character", refresh=False)
-            bar.update()
-
-        return train(model, corpus, steps=a.steps, updates=range(a.updates), seed=a.seed, report=report)
+        return lambda items, name: items
+    return lambda items, name: tqdm(items, desc=name, disable=None, leave=False)
 
 
 def _can_draw() -> bool:
@@ -153,17 +185,13 @@ def _check_format(path: str) -> None:
         raise ValueError(f"{path}: unknown picture format {suffix!r}; expected one of {', '.join(sorted(known))}")
 
 
-def _write_json(a: argparse.Namespace, sections) -> None:
+def _write_json(a: argparse.Namespace, run: Run) -> None:
     options = {k: v for k, v in vars(a).items() if k not in ("out", "json")}
-    numbers = {
-        "options": options,
-        "build": build_info(),
-        **{name: text.as_json(f) for name, f in zip(("before", "after"), (f for _, f in sections), strict=False)},
-    }
+    found = {"options": options, "build": build_info(), **numbers.as_json(run)}
 
     def write(name: str) -> None:
         with open(name, "w", encoding="utf-8") as file:
-            json.dump(numbers, file, indent=1, allow_nan=False)
+            json.dump(found, file, indent=1, allow_nan=False)
 
     replace_file(a.json, write)
 

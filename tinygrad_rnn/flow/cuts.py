@@ -68,9 +68,12 @@ def find_cuts(graph: Graph, steps: Steps, joined: list[bool]) -> list[Cut]:
     paths go round count as one."""
     places: dict[tuple[int, str], list[int]] = {}  # (step, op) with the nodes before it
     coordinate, live = steps.coordinate, graph.ancestors([graph.root])
+    addressed = any(a[steps.axis == "t"] is not None for a in graph.addresses)
     for leaf, source in steps.links.items():
         u = coordinate[source]
-        after = [c for i in graph.outputs_of[leaf] if i in live and (c := _step_of(graph, coordinate, i)) is not None]
+        after = [
+            c for i in graph.outputs_of[leaf] if i in live and (c := _step_of(graph, coordinate, i, addressed)) is not None
+        ]
         if after and leaf in live and (u is not None or min(after) <= 0):
             op = "detach" if graph.memory(leaf) == graph.memory(source) else "copy"
             places.setdefault((min(after), op), []).append(source)
@@ -93,12 +96,12 @@ def find_cuts(graph: Graph, steps: Steps, joined: list[bool]) -> list[Cut]:
     return [*whole, *partial.values()]
 
 
-def _step_of(graph: Graph, coordinate: list[int | None], i: int) -> int | None:
-    """The step of node i, or the first step that uses it."""
+def _step_of(graph: Graph, coordinate: list[int | None], i: int, addressed: bool) -> int | None:
+    """The step of node i, or the first step that uses it. Where nodes have addresses, those without one belong to no step."""
     todo, seen = [i], {i}
     while todo:
         at = todo.pop()
-        if coordinate[at] is not None and any(a is not None for a in graph.addresses[at]):
+        if coordinate[at] is not None and (not addressed or any(a is not None for a in graph.addresses[at])):
             return coordinate[at]
         for j in graph.outputs_of[at]:
             if j not in seen:

@@ -22,6 +22,7 @@ _FACTORS = {
     "lstm_state": ((2,), (3,), (0,), (1,)),
 }
 _SUMS = {"add", "sub", "neg", "concatenate", "stack", "sum"}
+_PADDING = {"select_steps", "mask_steps"}  # within the steps that a sequence has, these hand on what is new
 _SQUASHING = {"sigmoid", "tanh", "exp", "softplus", "hardtanh", "clip"}
 _UNARY_WITH_CONSTANT = {"pow", "maximum", "minimum", "logaddexp", "hypot", "arctan2"}
 
@@ -52,7 +53,7 @@ def part_of(graph: Graph, i: int, slot: int, origin: list[int]) -> str:
         return "saturation"
     if op.kind == "weights":  # by whatever matrix: a fixed one mixes units as a trained one does
         return "gates" if len(inputs) > 1 and origin[inputs[1 - slot if slot < 2 else 0]] == SIGNAL else "weights"
-    if op.kind == "view" or op.name in _SUMS:
+    if op.kind == "view" or op.name in _SUMS or op.name in _PADDING:
         return PASS
     if op.name in _FACTORS:
         if op.name == "mul" and inputs[0] == inputs[1]:
@@ -85,6 +86,12 @@ def _is_squashed(graph: Graph, position: int, origin: list[int]) -> bool:
             return True
         todo += [j for j in graph.inputs_of[at] if origin[j] == PARAMETER]
     return False
+
+
+def is_padding(graph: Graph, i: int, slot: int) -> bool:
+    """Whether an edge hands on the old state of a sequence that has ended."""
+    op = graph.ops[i]
+    return op is not None and op.name == "select_steps" and slot == 1
 
 
 def constant_inside(graph: Graph, i: int, slot: int) -> float:

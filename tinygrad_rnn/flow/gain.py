@@ -81,7 +81,8 @@ class Gain:
 
     @property
     def log_gain(self) -> np.ndarray:
-        return self.log_norm - self.log_norm[0]
+        with np.errstate(invalid="ignore"):  # of a signal that is lost at lag 0
+            return self.log_norm - self.log_norm[0]
 
     @property
     def total(self) -> float:
@@ -143,6 +144,7 @@ class Way:
             raise ValueError("the gain along steps needs at least two steps that the loss depends on")
         self.walker.find_rows(self.last)
         self.rows = self.walker.rows
+        self.lengths = self._lengths()
         self.joined = [self.walker.joined(n) for n in range(1, len(steps))]
         self.first = next((n for n in range(self.last, 0, -1) if not self.joined[n - 1]), 0)
 
@@ -152,7 +154,7 @@ class Way:
         """The signal with the rows that start at step n: they get what the loss sends there directly, scaled to norm 1."""
         own = {i: self.direct[i] for i in self.steps.at[n] if i in self.direct}
         norms = self.walker.norms(own)
-        new = ~np.isfinite(log_norm) & (norms > 0) & (self._ended > n)
+        new = ~np.isfinite(log_norm) & (norms != 0) & (self._ended > n)
         if not new.any():
             return signal, log_norm
         self._ended[new] = n
@@ -171,12 +173,24 @@ class Way:
             signal, log_norm = self._seeded(n, signal, log_norm)
             trail.append(log_norm)
             if n > self.first:
-                signal = back(n, signal)
+                signal = self._held(n, signal, back(n, signal))
                 norms = self.walker.norms(signal)
                 with np.errstate(divide="ignore"):
                     log_norm = log_norm + np.log(norms)
                 signal = self.walker.scaled(signal, norms)
         return trail
+
+    def _held(self, n: int, before: Cotangents, after: Cotangents) -> Cotangents:
+        """The signal one step back, that of sequences for which step n is padding handed on as it is."""
+        padded = self.lengths < n
+        if not padded.any() or len(self.steps.at[n]) != len(self.steps.at[n - 1]):
+            return after
+        out = {}
+        for i, j in zip(self.steps.at[n], self.steps.at[n - 1], strict=True):
+            if i in before or j in after:
+                new = after.get(j, np.zeros(self.graph.shape(j)))
+                out[j] = np.where(self.walker.per_row(padded, new.ndim), before.get(i, np.zeros_like(new)), new)
+        return out
 
     def gain(self) -> Gain:
         split: list[dict[str, np.ndarray]] = []
@@ -190,8 +204,7 @@ class Way:
 
         trail = np.stack(self.follow(back))
         started = self._ended.copy()
-        lengths = self._lengths()
-        align = _Alignment(self.last, self.first, np.minimum(started, lengths), self.rows)
+        align = _Alignment(self.last, self.first, np.minimum(started, self.lengths), self.rows)
         rows = align.points(trail)
         zero = np.zeros(self.rows)
         empty = np.zeros((len(split), self.rows))
@@ -229,7 +242,7 @@ class Way:
     def _lengths(self) -> np.ndarray:
         """(rows,) the last step that each sequence has, where lengths were given; the last of all otherwise."""
         ends = np.full(self.rows, len(self.steps))
-        for n in range(self.last, self.first, -1):
+        for n in range(self.last, 0, -1):
             for i in self.walker.positions(n):
                 op = self.graph.ops[i]
                 if op is not None and op.name == "select_steps":

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..graph import Graph
 from .classes import CARRY, Class, Key, Layout, analysed, crossed
-from .elements import constant_inside, origins, part_of
+from .elements import constant_inside, is_padding, origins, part_of
 from .rows import by_row, joint, log_ratio, row_axis, row_norms
 from .steps import Steps
 
@@ -74,7 +74,8 @@ class Walker:
         reach = set(ends)
         order = []
         for i in sorted(seen - ends):
-            if i not in graph.cut and any(j in reach for j in graph.inputs_of[i]):
+            inputs = graph.inputs_of[i]
+            if i not in graph.cut and any(j in reach and not is_padding(graph, i, slot) for slot, j in enumerate(inputs)):
                 reach.add(i)
                 order.append(i)
         order.reverse()
@@ -87,7 +88,7 @@ class Walker:
         for i in order:
             found = []
             for slot, j in enumerate(graph.inputs_of[i]):
-                if j in number:
+                if j in number and not is_padding(graph, i, slot):
                     part = part_of(graph, i, slot, self.origin)
                     read = near[number[j]] if part in ("weights", "step") else None
                     found.append((slot, number[j], read, part))

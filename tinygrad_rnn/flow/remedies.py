@@ -35,7 +35,7 @@ def remedies_for(graph: Graph, steps: Steps, kind: str, modules: list) -> list[R
     relu = any(op is not None and op.name == "relu" for op in graph.ops)
     found = _of_matrices(graph, roles, kind, relu)
     found += [remedy for number, gate in enumerate(roles.gates) for remedy in _of_gates(gate, n, number)]
-    found += _of_inputs(roles) + _of_layers(modules, n, relu)
+    found += _of_inputs(graph, roles) + _of_layers(modules, n, relu)
     unique = {remedy.name: remedy for remedy in found}
     return list(unique.values())
 
@@ -55,57 +55,92 @@ def _of_matrices(graph: Graph, roles: Roles, kind: str, relu: bool) -> list[Reme
     names = roles.recurrent or roles.crossed
     if not names:
         return []
-    gates = max(len(_blocks(graph.parameters[name].value)) for name in names)
-    each = _loop(names, "net.")
-    here, there, w, v = each, each, "w", "w.value"
-    if gates > 1:
-        here, there, w, v = (
-            f"{each}for b in np.split(w.value, {gates}): ", f"{each}for b in w.chunk({gates}): ", "b", "b"
-        )  # fmt: skip
+    arrays = {name: graph.parameters[name].value for name in names}
+    gates = {name: len(_blocks(w)) for name, w in arrays.items()}
+    every = Written(graph, names, gates)
     found = [
         Remedy(
             "orthogonal weights",
-            _for_blocks(names, lambda w, rng: init.orthogonal(rng, w.shape)),
-            f"{here}b[...] = tr.nn.init.orthogonal(np.random.default_rng(0), b.shape)" if gates > 1
-            else f"{here}tr.nn.init.apply(w, tr.nn.init.orthogonal, seed=0)",
-            f"{there}torch.nn.init.orthogonal_({w})",
+            _for_blocks(names, lambda w, seed: init.orthogonal(np.random.default_rng(seed), w.shape)),
+            every.here("w[...] = tr.nn.init.orthogonal(np.random.default_rng(seed), w.shape)"),
+            every.torch("torch.nn.init.orthogonal_(w)"),
         ),
         Remedy(
             "polar factor of the weights",
-            _for_blocks(names, lambda w, rng: _polar(w)),
-            f"{here}u, _, vt = np.linalg.svd({v}, full_matrices=False); {v}[...] = u @ vt",
-            f"{there}u, _, vt = torch.linalg.svd({w}, full_matrices=False); {w}.copy_(u @ vt)",
+            _for_blocks(names, lambda w, seed: _polar(w)),
+            every.here(
+                "u, _, vt = np.linalg.svd(w.reshape(len(w), -1), full_matrices=False); w[...] = (u @ vt).reshape(w.shape)"
+            ),
+            every.torch("u, _, vt = torch.linalg.svd(w.flatten(1), full_matrices=False); w.copy_((u @ vt).view_as(w))"),
         ),
-    ]  # fmt: skip
+    ]
     if kind in ("exploding", "vanishing and exploding"):
         found.append(
             Remedy(
                 "weights of spectral norm 1",
-                _for_blocks(names, lambda w, rng: w / max(np.linalg.norm(w.reshape(len(w), -1), 2), 1e-30)),
-                f"{each}w.value[...] /= np.linalg.norm(w.value, 2)",
-                f"{each}w.div_(torch.linalg.matrix_norm(w, 2))",
+                _for_blocks(names, lambda w, seed: w / max(np.linalg.norm(w.reshape(len(w), -1), 2), 1e-30)),
+                every.here("w /= np.linalg.norm(w.reshape(len(w), -1), 2)"),
+                every.torch("w.div_(torch.linalg.matrix_norm(w.flatten(1), 2))"),
             )
         )
-    if relu:
+    if not relu:
+        return found
+    he = init.kaiming_normal(nonlinearity="relu")
+    found.append(
+        Remedy(
+            "He weights",
+            _for_blocks(names, lambda w, seed: he(np.random.default_rng(seed), w.shape)),
+            every.here('w[...] = tr.nn.init.kaiming_normal(nonlinearity="relu")(np.random.default_rng(seed), w.shape)'),
+            every.torch('torch.nn.init.kaiming_normal_(w, nonlinearity="relu")'),
+        )
+    )
+    if all(w.ndim == 2 and len(set(w.shape)) == 1 for w in arrays.values()):
         found.append(
             Remedy(
-                "He weights",
-                _for_blocks(names, lambda w, rng: init.kaiming_normal(rng, w.shape, nonlinearity="relu")),
-                f'{each}tr.nn.init.apply(w, tr.nn.init.kaiming_normal(nonlinearity="relu"), seed=0)',
-                f'{each}torch.nn.init.kaiming_normal_(w, nonlinearity="relu")',
+                "identity weights",
+                _for_blocks(names, lambda w, seed: np.eye(len(w))),
+                every.here("w[...] = np.eye(len(w))"),
+                every.torch("torch.nn.init.eye_(w)"),
             )
         )
-        square = [name for name in names if len(set(graph.parameters[name].shape)) == 1]
-        if square:
-            found.append(
-                Remedy(
-                    "identity weights",
-                    _for_blocks(square, lambda w, rng: np.eye(len(w))),
-                    f"{_loop(square, 'net.')}w.value[...] = np.eye(len(w))",
-                    f"{_loop(square, 'net.')}torch.nn.init.eye_(w)",
-                )
-            )
     return found
+
+
+class Written:
+    """One statement for every array of some parameters `net.NAME`, as code: the blocks of each gate count as arrays."""
+
+    def __init__(self, graph: Graph, names: list[str], gates: dict[str, int] | None = None) -> None:
+        self._names, self._gates = [_attribute(name) for name in names], [(gates or {}).get(name, 1) for name in names]
+        everything = [name for name, view in graph.parameters.items() if len(view.shape) > 1]
+        self._all = len(names) > 3 and set(names) == set(everything) and set(self._gates) == {1}
+
+    def here(self, statement: str) -> str:
+        """The statement about numpy arrays `w`, numbered by `seed`."""
+        if self._all:
+            arrays = "[p.value for p in net.parameters() if p.ndim > 1]"
+        else:
+            arrays = self._listed(".value", lambda name, gates: f"*np.split({name}, {gates})")
+        if arrays.count(",") == 0 and "*" not in arrays and not self._all:
+            return f"w = {arrays[1:-1]}; {statement.replace('(seed)', '(0)')}"
+        return f"for seed, w in enumerate({arrays}): {statement}" if "seed" in statement else f"for w in {arrays}: {statement}"
+
+    def torch(self, statement: str) -> str:
+        """The statement about torch parameters `w`."""
+        if self._all:
+            return f"for w in [p for p in net.parameters() if p.ndim > 1]: {statement}"
+        arrays = self._listed("", lambda name, gates: f"*{name}.chunk({gates})")
+        if arrays.count(",") == 0 and "*" not in arrays:
+            return f"w = {arrays[1:-1]}; {statement}"
+        return f"for w in {arrays}: {statement}"
+
+    def _listed(self, suffix: str, split: Callable[[str, int], str]) -> str:
+        items = zip(self._names, self._gates, strict=True)
+        return f"[{', '.join(split(name + suffix, gates) if gates > 1 else name + suffix for name, gates in items)}]"
+
+
+def _attribute(name: str) -> str:
+    """A dotted name as an expression: net.layers[0].weight."""
+    return "net" + "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in name.split("."))
 
 
 def _polar(w: np.ndarray) -> np.ndarray:
@@ -115,22 +150,13 @@ def _polar(w: np.ndarray) -> np.ndarray:
     return (u @ vt).reshape(w.shape)
 
 
-def _for_blocks(names: list[str], draw: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Callable[[Subject], None]:
+def _for_blocks(names: list[str], draw: Callable[[np.ndarray, int], np.ndarray]) -> Callable[[Subject], None]:
     def apply(subject: Subject) -> None:
-        rng = np.random.default_rng(0)
-        for name in names:
-            for block in _blocks(subject.value(name)):
-                block[...] = draw(block.astype(np.float64), rng)
+        blocks = [block for name in names for block in _blocks(subject.value(name))]
+        for seed, block in enumerate(blocks):
+            block[...] = draw(block.astype(np.float64), seed)
 
     return apply
-
-
-def _loop(names: list[str], prefix: str) -> str:
-    if len(names) == 1:
-        return f"w = {prefix}{names[0]}; "
-    if len(names) > 4:
-        return f"for w in the {len(names)} matrices {prefix}{names[0]} to {prefix}{names[-1]}: "
-    return f"for w in [{', '.join(prefix + name for name in names)}]: "
 
 
 # ---- biases and inputs
@@ -156,8 +182,8 @@ def _of_gates(gate: Gate, n: int, number: int) -> list[Remedy]:
     minus = "-" if gate.sign < 0 else ""
 
     def written(value: str, array: str) -> str:
-        others = [f"net.{name}{array}[{_span(at)}] = 0" for name, at in gate.biases.items() if name != first]
-        return "; ".join([f"net.{first}{array}[{where}] = {minus}{value}", *others]) + adds
+        others = [f"{_attribute(name)}{array}[{_span(at)}] = 0" for name, at in gate.biases.items() if name != first]
+        return "; ".join([f"{_attribute(first)}{array}[{where}] = {minus}{value}", *others]) + adds
 
     logs = f"linspace(1, {max(n, 2)}, {len(entries)})"
     return [
@@ -181,7 +207,7 @@ def _span(entries: np.ndarray) -> str:
     return f"{low}:{high + 1}" if len(entries) == high - low + 1 else str(entries.tolist())
 
 
-def _of_inputs(roles: Roles) -> list[Remedy]:
+def _of_inputs(graph: Graph, roles: Roles) -> list[Remedy]:
     found = []
     if roles.inputs and roles.size > 0.5:
         scale = float(f"{0.3 / roles.size:.1g}")
@@ -189,8 +215,8 @@ def _of_inputs(roles: Roles) -> list[Remedy]:
             Remedy(
                 f"input weights times {scale:g}",
                 lambda subject: [np.multiply(v := subject.value(name), scale, out=v) for name in roles.inputs],
-                f"{_loop(roles.inputs, 'net.')}w.value[...] *= {scale:g}",
-                f"{_loop(roles.inputs, 'net.')}w.mul_({scale:g})",
+                Written(graph, roles.inputs).here(f"w *= {scale:g}"),
+                Written(graph, roles.inputs).torch(f"w.mul_({scale:g})"),
             )
         )
     plain = [name for name in roles.biases if not any(name in gate.biases for gate in roles.gates)]
@@ -199,8 +225,8 @@ def _of_inputs(roles: Roles) -> list[Remedy]:
             Remedy(
                 "biases of 0",
                 lambda subject: [subject.value(name).fill(0) for name in plain],
-                f"{_loop(plain, 'net.').replace('for w', 'for b')}b.value[...] = 0",
-                f"{_loop(plain, 'net.').replace('for w', 'for b')}torch.nn.init.zeros_(b)",
+                Written(graph, plain).here("w[...] = 0"),
+                Written(graph, plain).torch("torch.nn.init.zeros_(w)"),
             )
         )
     return found

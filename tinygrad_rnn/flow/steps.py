@@ -81,9 +81,10 @@ def _addressed(graph: Graph, axis: Axis, sources: Links) -> list[Steps]:
     for name in ("forwards", "backwards"):
         inside = [(a.layer in backwards) == (name == "backwards") for a in graph.addresses]
         own = [c if ok else None for c, ok in zip(raw, inside, strict=True)]
+        other = frozenset(i for i, ok in enumerate(inside) if not ok and graph.addresses[i].layer is not None)
         if name == "backwards":
             own = [c if c is None else graph.steps - 1 - c for c in own]
-        ways.append(_one_way(graph, axis, own, sources, name))
+        ways.append(_one_way(graph, axis, own, sources, name, other))
     return ways
 
 
@@ -104,8 +105,11 @@ def _backward_layers(graph: Graph) -> set[int | None]:
     return {layer for layer, steps in back.items() if len(steps) > 1 and layer not in ahead}
 
 
-def _one_way(graph: Graph, axis: Axis, raw: list[int | None], sources: Links, name: str) -> Steps:
-    coordinate, free = _absolute(graph, raw, sources)
+def _one_way(
+    graph: Graph, axis: Axis, raw: list[int | None], sources: Links, name: str, other: frozenset[int] = frozenset()
+) -> Steps:
+    """The steps along `raw`; other: nodes of the other direction, which belong to no step."""
+    coordinate, free = _absolute(graph, raw, sources, other)
     live = _live(graph)
     origin = origins(graph)
     found, jumps, skips = _handed_on(graph, coordinate, raw, live, origin)
@@ -150,7 +154,9 @@ def _live(graph: Graph) -> set[int]:
     return seen - graph.cut
 
 
-def _absolute(graph: Graph, raw: list[int | None], sources: Links) -> tuple[list[int | None], list[bool]]:
+def _absolute(
+    graph: Graph, raw: list[int | None], sources: Links, other: frozenset[int]
+) -> tuple[list[int | None], list[bool]]:
     """By position, the step counted through all nets in a row: a second net that starts again at t = 0 from the last state of
     a first one goes on counting. What was recorded without an address belongs to the latest step that it depends on."""
     coordinate: list[int | None] = [None] * len(graph)
@@ -158,6 +164,8 @@ def _absolute(graph: Graph, raw: list[int | None], sources: Links) -> tuple[list
     free = [False] * len(graph)
     for i in range(len(graph)):
         v = raw[i]
+        if i in other:
+            continue
         before = [j for j in reads(graph, i) if coordinate[j] is not None]
         if i in sources:
             before = [sources[i]] if coordinate[sources[i]] is not None else []
@@ -396,6 +404,9 @@ def _counted(graph: Graph, sources: Links) -> Steps | None:
     if not common:
         return None
     order = [c for c in sorted(at) if len(at[c]) == min(common)]
+    kinds = [{(graph.ops[i], graph.records[i].name) for i in at[c]} for c in order[:2]]
+    if len(order) > 2 and kinds[0] != kinds[1]:
+        order = order[1:]  # the input, not a state
     final = _last_alike(graph, at[order[-1]], [i for i in below if coordinate[i] == end])
     if final and order[-1] < end:
         at[end] = final

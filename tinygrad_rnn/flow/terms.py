@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -59,11 +60,30 @@ class GradTerms:
         return _summed([self[i] for i in reversed(range(len(self)))], self.total)
 
     def horizon(self, eps: float | None = None) -> int:
-        """The largest lag whose summand exceeds eps |G|, eps being the rounding unit of the dtype unless given. What lies
-        behind it cannot change an update at all. -1 where the gradient is zero."""
-        eps = float(np.finfo(self.total.dtype).eps) if eps is None else eps
+        """The largest lag whose summand changes the sum: without the terms beyond it, every entry is the same. -1 where the
+        gradient is 0.
+
+        The summands are added in the dtype of the parameter, the last step's first, as the backward pass adds them.
+
+        eps   asks for another quantity, by norms alone: the largest lag whose summand exceeds eps |G|. Small entries of G still
+              change beyond it, so no eps stands for the rounding of a dtype"""
+        if eps is None:
+            return self._last_change
         above = self.norms > eps * np.linalg.norm(self.total.astype(np.float64))
         return int(self.lags[above].max(initial=-1))
+
+    @cached_property
+    def _last_change(self) -> int:
+        lags, found = self.lags, -1
+        sum_so_far = np.zeros_like(self.total)
+        for i in reversed(range(len(self))):
+            if lags[i] < 0 or self.norms[i] == 0:
+                continue
+            longer = sum_so_far + self[i]
+            if not np.array_equal(longer, sum_so_far, equal_nan=True):
+                found = max(found, int(lags[i]))
+            sum_so_far = longer
+        return found
 
     def __repr__(self) -> str:
         size = np.linalg.norm(self.total.astype(np.float64))

@@ -70,7 +70,7 @@ class Trace(Graph):
         return 0
 
     def horizon(self, name: str, eps: float | None = None) -> int:
-        """The largest lag at which a term of dL/dW still exceeds eps |dL/dW|. See GradTerms.horizon."""
+        """The largest lag whose term changes an entry of dL/dW; with eps, whose norm exceeds eps |dL/dW|. See GradTerms."""
         return self.grad_terms(name).horizon(eps)
 
     def why(self, axis: Axis | None = None, advice: bool = True) -> Verdict:

@@ -186,6 +186,9 @@ class Judgement:
             part = "cut"  # what else passes there carries nothing
         if self.numbers["lost_layer"] is not None and kind in ("healthy", "fading", "narrow"):
             kind, where, part = "vanishing", "one layer", self._part("vanishing")
+        if part == "cut":
+            self.numbers["at_t"] = cuts[0]["t"]
+        where = "" if kind == "healthy" else where
         self.numbers |= {"kind": kind, "part": part, "where": where}
         return Verdict(kind, words.cause(self.numbers), "", self.numbers, self.gain, part, where)
 
@@ -214,7 +217,8 @@ class Judgement:
         if n["lost_from_lag"] is None and n["grown_from_lag"] is None and kind != "fading":
             found = self._parts_of_the_sick(sign)
             return max(found, key=lambda part: sign * found[part])
-        carried = n["carry_parts"] if n["alone"] and n["shares"]["carry"] >= 0.5 else None
+        whole = n["alone"] and n["shares"]["carry"] >= 0.5 and np.isfinite(n["alone"]["carry"])
+        carried = n["carry_parts"] if whole else None
         if carried and sum(carried.values()) * sign < 0.5 * n["total_nats"] * sign:
             carried = None
         if carried is None and self.place.where in ("one step", "read-out") and self.place.lag is not None and self.same:

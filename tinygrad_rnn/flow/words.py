@@ -64,16 +64,18 @@ def _changes(x: float) -> str:
 def _cuts(n: Numbers) -> list[str]:
     out = []
     unit = "t" if n["axis"] == "t" else "layer"
-    for cut in n["cuts"][:3]:
+    whole = [cut for cut in n["cuts"] if cut["whole"]]
+    others = [cut for cut in n["cuts"] if not cut["whole"]]
+    for cut in [*whole[:1], *others[:2]]:
         how = {"detach": "detach", "no_grad": "no_grad", "copy": "a copy of the numbers"}[cut["op"]]
         if cut["whole"]:
             out.append(f"No gradient passes back from {unit} = {cut['t']}: it is cut by {how}, after {cut['label']}.")
         else:
             where = f"at {unit} = {cut['t']}" if cut["times"] == 1 else f"at {count(cut['times'], n['unit'])}"
             out.append(f"One path is cut {where} by {how}, after {cut['label']}; other paths go on.")
-    more = len(n["cuts"]) - 3
-    if more > 0:
-        out.append(f"There are {count(more, 'more cut')}.")
+    if len(whole) > 1:
+        more = len(whole) - 1
+        out.append(f"It is cut at {count(more, 'earlier ' + n['unit'])}, too.")
     if n["reached_by_none"]:
         first, last = n["reached_by_none"]
         steps = f"Step {last} gets" if first == last else f"Steps {first} to {last} get"
@@ -133,7 +135,7 @@ def _lead(n: Numbers) -> list[str]:
             return [f"{_span(n)} nothing is left of {who} in the sequence in the middle of the batch."]
         return [f"{_span(n)} nothing is left of {who}: it becomes exactly 0."]
     out = []
-    if n["same"] and n["even"] and abs(n["rate"]) > 5e-4 and abs(total) > 0.1:
+    if n["same"] and n["even"] and n["steps"] > 2 and abs(n["rate"]) > 5e-4 and abs(total) > 0.1:
         way, half = ("loses", "halves") if n["rate"] < 0 else ("gains", "doubles")
         out.append(
             f"Each {unit} back {who} {way} {_small(n['rate'])}, a factor of {exp(n['rate']):.2g}: it {half} every "
@@ -157,7 +159,7 @@ PART_WORDS = {
     "weights": "the weights",
     "saturation": "the activations",
     "gates": "the gates",
-    "constants": "fixed factors (leak, scale)",
+    "constants": "constant factors (leak, decay, scale)",
     "carry": "the carry",
     "recurrent": "the paths through matrices",
     "sums": "paths adding up",
