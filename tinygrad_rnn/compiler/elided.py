@@ -51,9 +51,14 @@ class Elided:
         return self._known[wanted]
 
     def _index(self, program: Program) -> None:
+        slots: dict[str, list[int]] = {}  # the pointers that a kernel writes to, whatever the sizes
         for at, i in enumerate(self._captured):
-            for p in i.writes():
-                self._writers.setdefault(p.buffer, []).append(at)
+            if i.kernel not in slots:
+                slots[i.kernel] = [slot for slot, region in enumerate(i.regions) if region.writes]
+            for slot in slots[i.kernel]:
+                place = i.places[slot]
+                if place is not None:
+                    self._writers.setdefault(place.buffer, []).append(at)
         self._order = [b for b in self._writers if not program.is_there(b)]
         self._rank = {b: n for n, b in enumerate(self._order)}
 
