@@ -116,9 +116,15 @@ class Lstm:
         }
 
     def chains(self, kept, d):
-        """The carry is a chain where no signal is in h; elsewhere two paths join before the forget gate."""
+        """The carry, back from (d_h, d_c): d_h passes the output gate and tanh while d_c waits, the two join, and the forget gate
+        takes both. Where no signal is in h, the forget gate is all there is."""
+        _, f, _, o, _, c = kept
         d_h, d_c = np.split(d, 2, axis=1)
-        return {} if d_h.any() else {"carry": {"gates": log_norm(kept[1] * d_c) - log_norm(d_c)}}
+        gated, bent = o * d_h, o * d_h * (1 - np.tanh(c) ** 2)
+        sizes = [log_norm(np.concatenate([x, d_c], axis=1)) for x in (d_h, gated, bent)]
+        joined = log_norm(bent + d_c)
+        gates = sizes[1] - sizes[0] + log_norm(f * (bent + d_c)) - joined
+        return {"carry": {"gates": gates, "saturation": sizes[2] - sizes[1], "sums": joined - sizes[2]}}
 
 
 CELLS = {"RNN": Leaky, "LeakyRNN": Leaky, "GRU": Gru, "LSTM": Lstm}
@@ -132,7 +138,7 @@ class Way:
     shares     {class: (n,)} of <v_q, v> / <v, v>
     brackets   {class: (n,)} of s_q (log |v_q| - log |d|)
     sums       (n,) of sum_q s_q (log |v| - log |v_q|)
-    chains     {class: {part: (n,)}} of the brackets of chains, split; None at steps where a class is none
+    chains     for each step {class: {part: nats}}, the brackets of classes that are chains, split
     alone      {class: (n + 1,)}, the way back with the other class cut everywhere"""
 
     log_norm: np.ndarray
