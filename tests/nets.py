@@ -149,6 +149,9 @@ PLAIN = [
     Net("linear, half the identity, float32", lambda: rnn(8, w=0.5 * np.eye(8), nonlinearity="identity", bias=False, dtype="float32"), x(300, dtype="float32"), "halves at every step, far below the smallest float32", "vanishing", part="weights", where="evenly", nats=-299 * LN2, read=None),
     Net("linear, one direction of 16 survives", lambda: linear_rnn(np.diag([1.0] + [0.6] * 15)), x(100), "the singular values of the way back are 1 and 15 times 0.6^99: one number in 16 is remembered", {"vanishing", "fading"}, part="weights", by_norm=False),
     Net("linear, nilpotent", lambda: nilpotent(), lambda: np.zeros((11, 1, 2)), "J^2 = 2 J for J = [[8, 6], [-8, -6]], though the spectral radius of W is 0", "exploding", loss=last_unit, part="weights", nats=float(np.log(10) + 9 * LN2)),
+    Net("linear, 0.98 times orthogonal, 400 steps", lambda: linear_rnn(orthogonal(6, gain=0.98)), x(400, 2), "2 % a step, for 400 steps", "vanishing", part="weights", where="evenly", nats=399 * np.log(0.98)),
+    Net("linear, one sequence", lambda: linear_rnn(orthogonal(16, gain=0.9)), x(50, 1), POWER, "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9)),
+    Net("linear, a matrix made of a direction and a length", lambda: loop(weight_norm, v=orthogonal(8) * 3, g=np.full((8, 1), 0.9)), x(), "every row of the matrix is 0.9 times that of an orthogonal one", "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9)),
     Net("linear, transient growth", lambda: linear_rnn(0.9 * (np.eye(16) + np.eye(16, k=1))), x(60), POWER, "exploding", part="weights"),
     Net("linear, grows and then decays", lambda: linear_rnn(0.8 * (np.eye(8) + np.eye(8, k=1))), x(150), POWER, "vanishing and exploding", part="weights", where={"two phases", "unevenly"}),
     Net("tanh, 2 layers", lambda: rnn(layers=2), x(), BY_NORM, "vanishing", part={"weights", "recurrent"}, where="evenly"),
@@ -190,6 +193,12 @@ def nilpotent():
 def indrnn(u):
     """Units that see themselves alone: h' = u h + W_ih x."""
     return loop(lambda net, t, x, h: tr.linear(x, net.w_ih) + net.w_hh * h, w_hh=u)
+
+
+def weight_norm(net, t, x, h):
+    """W = g v / |v|, row by row, as weight normalisation has it."""
+    w = net.g * net.v / tr.sqrt((net.v * net.v).sum(1, keepdims=True))
+    return tr.linear(x, net.w_ih) + tr.linear(h, w)
 
 
 def dale(column_sum, inhibitory=0, phi=lambda z: z, hidden=8):
@@ -244,6 +253,7 @@ GATED = [
     Net("leaky, 0.1, 70 steps", lambda: tr.nn.LeakyRNN(3, 16, leak=0.1, dtype="float64", seed=0), x(70), BY_NORM, "fading", part={"constants", "carry"}, where="evenly"),
     Net("leaky, 0.5", lambda: tr.nn.LeakyRNN(3, 16, leak=0.5, dtype="float64", seed=0), x(), BY_NORM, "vanishing", where="evenly"),
     Net("leaky, 1: a plain RNN", lambda: tr.nn.LeakyRNN(3, 16, leak=1.0, dtype="float64", seed=0), x(), "leak 1 is the plain RNN", "vanishing", part="weights", where="evenly"),
+    Net("leaky, 0.5, 2 layers", lambda: tr.nn.LeakyRNN(3, 8, 2, leak=0.5, dtype="float64", seed=0), x(), BY_NORM, "vanishing"),
     Net("leaky, 0.1, no recurrent weights", lambda: leaky(0.1, np.zeros((16, 16))), x(), "what is left of the state a step is 0.9", "vanishing", part="constants", where="evenly", nats=49 * np.log(0.9)),
     Net("leaky, 0.5, recurrent weights -1", lambda: leaky(0.5, -np.eye(16), nonlinearity="identity"), x(20), "two paths of 1/2 and -1/2 cancel", "vanishing"),
     Net("leaky, 0.2, a rotation of 90 degrees", lambda: leaky(0.2, np.kron(np.eye(8), np.array([[0.0, -1.0], [1.0, 0.0]])), nonlinearity="identity"), x(), "the eigenvalues are 0.8 +- 0.2 i", "vanishing", nats=49 * np.log(0.68) / 2, where="evenly"),
@@ -415,6 +425,9 @@ CUTS = [
     Net("a decoder started from a detached state", lambda: encoder_decoder(lambda state: state.detach()), x(25), CUT, "vanishing", part="cut", cut="any", read=in_order("h")),
     Net("own output fed back without its graph, isometric", lambda: loop(fed_back, start=0.1), x(), "the input is cut, the state is not: every step keeps every length", "healthy", cut="free", part=""),
     Net("straight-through rounding, isometric", lambda: loop(straight_through), x(), "the value is rounded, the gradient is that of the identity", "healthy", cut="free", part="", nats=0.0),
+    Net("states of 0 and a constant of 0", lambda: loop(lambda net, t, x, h: m.linear_step(net, t, x, h) + tr.Tensor(np.zeros((4, 8)))), lambda: np.zeros((50, 4, 3)), "a constant equals every state, and is none", "healthy", part="", nats=0.0),
+    Net("a constant that the state never leaves", lambda: loop(lambda net, t, x, h: h * 0.5 + tr.Tensor(np.full((4, 8), 0.5)) + tr.linear(x, net.w_ih), start=1.0), lambda: np.zeros((50, 4, 3)), "h' = h / 2 + 1 / 2 stays at 1, whose constant is none of its states", "vanishing", part="constants", where="evenly", nats=-49 * LN2),
+    Net("statistics taken without gradients", lambda: loop(watched), x(), "what is computed under no_grad goes nowhere", "healthy", part="", nats=0.0),
     Net("rounded states", lambda: loop(lambda net, t, x, h: tr.floor(m.linear_step(net, t, x, h))), x(), "floor has slope 0", "vanishing", part={"saturation", "other", "cut"}, cut="free"),
 ]  # fmt: skip
 
@@ -437,6 +450,12 @@ def encoder_decoder(hand_over, w=None):
 def straight_through(net, t, x, h):
     h = m.linear_step(net, t, x, h)
     return h + (tr.floor(h) - h).detach()
+
+
+def watched(net, t, x, h):
+    with tr.no_grad():
+        (h * h).mean()
+    return m.linear_step(net, t, x, h)
 
 
 def fed_back(net, t, x, h):

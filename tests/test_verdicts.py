@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 from net_models import attention_pooled, every_step, last, mean_pooled, rnn, series
-from net_truth import log_norms
+from net_truth import chain_split, log_norms, profile
 from nets import BY_NAME, NETS
 
 import tinygrad_rnn as tr
@@ -83,6 +83,14 @@ def test_the_total(net):
     found = verdict_on(net.name)
     assert found.numbers["total_nats"] == pytest.approx(net.nats, abs=1e-9)
     assert graph_of(net.name).gain().total == pytest.approx(net.nats, abs=1e-9)
+
+
+@rows(lambda net: net.chain)
+def test_the_split_of_a_chain(net):
+    gain = graph_of(net.name).gain()
+    np.testing.assert_allclose(gain.rows, profile(graph_of(net.name), net.read), atol=1e-9)
+    for part, nats in chain_split(graph_of(net.name), graph_of(net.name)["weight_hh_l0"].value).items():
+        assert getattr(gain, part).sum() == pytest.approx(nats, abs=1e-9)
 
 
 @rows(lambda net: net.rate is not None)
