@@ -4,6 +4,7 @@ The truth of a row comes from its construction, or from its recorded cotangents 
 package's own analyses. `test_nets.py` holds the table against numpy, `test_verdicts.py` holds the package against the table."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +51,8 @@ class Net:
     model     () -> a Module or a function of tensors
     inputs    () -> an array or a tuple of arrays, as `trace` takes them
     truth     a sentence: how the truth is known
-    kind      the kind of the verdict; a set where the truth is at a border
+    kind      the kind of the verdict; a set where the truth is at a border, or has a name of its own ("narrow": the size of the
+              signal is kept, in one direction)
     loss      what `trace` gets as loss; target likewise
     part      the part that does most of it; a set where several are equally true, None where not checked
     where     "evenly", "one step", "read-out", "two phases" or "unevenly"; a set or None likewise
@@ -147,7 +149,7 @@ PLAIN = [
     Net("linear, identity", lambda: linear_rnn(np.eye(16)), x(100), ISOMETRY, "healthy", part="", nats=0.0),
     Net("linear, 1.2 times orthogonal", lambda: linear_rnn(orthogonal(16, gain=1.2)), x(), POWER, "exploding", part="weights", where="evenly", nats=49 * np.log(1.2)),
     Net("linear, half the identity, float32", lambda: rnn(8, w=0.5 * np.eye(8), nonlinearity="identity", bias=False, dtype="float32"), x(300, dtype="float32"), "halves at every step, far below the smallest float32", "vanishing", part="weights", where="evenly", nats=-299 * LN2, read=None),
-    Net("linear, one direction of 16 survives", lambda: linear_rnn(np.diag([1.0] + [0.6] * 15)), x(100), "the singular values of the way back are 1 and 15 times 0.6^99: one number in 16 is remembered", {"vanishing", "fading"}, part="weights", by_norm=False),
+    Net("linear, one direction of 16 survives", lambda: linear_rnn(np.diag([1.0] + [0.6] * 15)), x(100), "the singular values of the way back are 1 and 15 times 0.6^99: one number in 16 is remembered", {"narrow", "vanishing", "fading"}, part="weights", by_norm=False),
     Net("linear, nilpotent", lambda: nilpotent(), lambda: np.zeros((11, 1, 2)), "J^2 = 2 J for J = [[8, 6], [-8, -6]], though the spectral radius of W is 0", "exploding", loss=last_unit, part="weights", nats=float(np.log(10) + 9 * LN2)),
     Net("linear, 0.98 times orthogonal, 400 steps", lambda: linear_rnn(orthogonal(6, gain=0.98)), x(400, 2), "2 % a step, for 400 steps", "vanishing", part="weights", where="evenly", nats=399 * np.log(0.98)),
     Net("linear, one sequence", lambda: linear_rnn(orthogonal(16, gain=0.9)), x(50, 1), POWER, "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9)),
@@ -161,13 +163,35 @@ PLAIN = [
     Net("linear, deep transition of 2, orthogonal", lambda: tr.nn.DeepTransitionRNN(3, 16, 2, nonlinearity="identity", init="orthogonal", dtype="float64", seed=0), x(), ISOMETRY, "healthy", part="", nats=0.0, read=None),
     Net("diagonal recurrence of 0.9", lambda: indrnn(np.full(8, 0.9)), x(), "the state is multiplied by a vector of 0.9", "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9)),
     Net("diagonal recurrence of 1", lambda: indrnn(np.ones(8)), x(), ISOMETRY, "healthy", part="", nats=0.0),
-    Net("diagonal recurrence of 1 and 0.5", lambda: indrnn(np.array([1.0] + [0.5] * 7)), x(100), "one of 8 units remembers", {"vanishing", "fading"}, by_norm=False),
+    Net("diagonal recurrence of 1 and 0.5", lambda: indrnn(np.array([1.0] + [0.5] * 7)), x(100), "one of 8 units remembers", {"narrow", "vanishing", "fading"}, by_norm=False),
     Net("signs by Dale's law, columns of sum 0.9", lambda: dale(0.9), x(), "excitatory units only: every column of |W| sums to 0.9, so ones shrink by that", "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9)),
     Net("signs by Dale's law, tanh, mixed", lambda: dale(1.0, inhibitory=3, phi=tr.tanh), x(), BY_NORM, "vanishing", part="weights"),
     Net("columns instead of rows", lambda: lambda h: columns(h), lambda: np.cos(np.arange(8.0))[:, None], POWER, "vanishing", loss=total, part="weights", where="evenly", read=None, nats=49 * np.log(0.8)),
     Net("a loop without addresses", lambda: loop(m.tanh_step, w_hh=0.5 * orthogonal(8), scoped=False), x(), BY_NORM, "vanishing", part="weights", where="evenly", read=in_order("tanh")),
+    Net("a loop without addresses, 0.9 times orthogonal", lambda: loop(m.linear_step, w_hh=orthogonal(8, gain=0.9), scoped=False), x(), POWER, "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9), read=in_order("h")),
+    Net("a loop over RNNCell without addresses", lambda: CellLoop(tr.nn.RNNCell(3, 16, dtype="float64", seed=0)), x(), BY_NORM, "vanishing", part="weights", where="evenly", read=in_order("h")),
+    Net("a loop over time alone in its addresses", lambda: CellLoop(tr.nn.RNNCell(3, 16, dtype="float64", seed=0), scoped=True), x(), BY_NORM, "vanishing", part="weights", where="evenly"),
+    Net("a loop over two RNNCells without addresses", lambda: CellLoop(tr.nn.RNNCell(3, 16, dtype="float64", seed=0), tr.nn.RNNCell(16, 16, dtype="float64", seed=1)), x(), BY_NORM, "vanishing", read=in_order("h")),
     Net("a loop without addresses, isometric", lambda: loop(m.linear_step, scoped=False), x(), ISOMETRY, "healthy", part="", nats=0.0, read=None),
 ]  # fmt: skip
+
+
+class CellLoop(tr.nn.Module):
+    """A user's loop over cells, each of which reads the state of the one below; returns the states of the last, (T, B, H)."""
+
+    def __init__(self, *cells, scoped=False):
+        self.cells, self._scoped = cells, scoped
+
+    def forward(self, x):
+        states, outputs = [None] * len(self.cells), []
+        for t in range(len(x)):
+            with tr.scope(t=t) if self._scoped else nullcontext():
+                below = x[t]
+                for k, cell in enumerate(self.cells):
+                    states[k] = cell(below, states[k])
+                    below = states[k][0] if isinstance(states[k], tuple) else states[k]
+                outputs.append(below)
+        return tr.stack(outputs)
 
 
 def driven(scale):
@@ -248,6 +272,9 @@ GATED = [
     Net("GRU, biased to forget", lambda: with_bias(gru(), "bias_hh_l0", 1, -4), x(), BY_NORM, "vanishing", part={"gates", "recurrent"}),
     Net("GRU, 2 layers", lambda: gru(layers=2), x(), BY_NORM, "vanishing", where="evenly"),
     Net("GRU, written by a user", lambda: Loop(m.gru_step, np.zeros(8), **gates("rzn")), x(), BY_NORM, "vanishing", part={"gates", "carry", "recurrent", "sums"}, where="evenly"),
+    Net("LSTMCell in a loop without addresses, f = 1/2", lambda: CellLoop(cell_of(tr.nn.LSTMCell(3, 8, dtype="float64"), lstm_of_gates(0.5))), x(), "f o at the read-out, then products of f", "vanishing", part="gates", where="evenly", nats=-50 * LN2, read=None),
+    Net("LSTMCell in a loop without addresses, default", lambda: CellLoop(tr.nn.LSTMCell(3, 8, dtype="float64", seed=0)), x(), BY_NORM, "vanishing", part=LSTM_PARTS, where="evenly", read=in_order("c")),
+    Net("GRUCell in a loop without addresses, z = 1/2", lambda: CellLoop(cell_of(tr.nn.GRUCell(3, 8, dtype="float64"), gru_of_gates(0.5))), x(), GATES, "vanishing", part="gates", where="evenly", nats=-49 * LN2, read=in_order("h")),
     Net("leaky, 0.01", lambda: tr.nn.LeakyRNN(3, 16, leak=0.01, dtype="float64", seed=0), x(), BY_NORM, "healthy", part=""),
     Net("leaky, 0.1, 150 steps", lambda: tr.nn.LeakyRNN(3, 16, leak=0.1, dtype="float64", seed=0), x(150), BY_NORM, "vanishing", part={"constants", "carry"}, where="evenly"),
     Net("leaky, 0.1, 70 steps", lambda: tr.nn.LeakyRNN(3, 16, leak=0.1, dtype="float64", seed=0), x(70), BY_NORM, "fading", part={"constants", "carry"}, where="evenly"),
@@ -258,10 +285,18 @@ GATED = [
     Net("leaky, 0.5, recurrent weights -1", lambda: leaky(0.5, -np.eye(16), nonlinearity="identity"), x(20), "two paths of 1/2 and -1/2 cancel", "vanishing"),
     Net("leaky, 0.2, a rotation of 90 degrees", lambda: leaky(0.2, np.kron(np.eye(8), np.array([[0.0, -1.0], [1.0, 0.0]])), nonlinearity="identity"), x(), "the eigenvalues are 0.8 +- 0.2 i", "vanishing", nats=49 * np.log(0.68) / 2, where="evenly"),
     Net("GRU, layer norm on the state", lambda: loop(lambda net, t, x, h: m.gru_step(net, t, x, tr.layer_norm(h, (8,))), **gates("rzn")), x(), BY_NORM, "vanishing"),
-    Net("a state updated at every second step", lambda: loop(lambda net, t, x, h: tr.where(np.full((1, 8), t % 2 == 0), m.linear_step(net, t, x, h), h), w_hh=0.5 * orthogonal(8)), x(), "24 of the 49 steps multiply by half an orthogonal matrix", "vanishing", where={"evenly", "unevenly"}, nats=-24 * LN2),
+    Net("a state updated at every second step", lambda: loop(lambda net, t, x, h: tr.where(np.full((1, 8), t % 2 == 0), m.linear_step(net, t, x, h), h), w_hh=0.5 * orthogonal(8)), x(), "24 of the 49 steps multiply by half an orthogonal matrix", "vanishing", part="weights", where={"evenly", "unevenly"}, nats=-24 * LN2),
+    Net("a state multiplied by 0.9, without addresses", lambda: loop(lambda net, t, x, h: h * 0.9 + tr.linear(x, net.w_ih), scoped=False), x(), "a constant factor a step", "vanishing", part="constants", where="evenly", nats=49 * np.log(0.9), read=in_order("h")),
     Net("a state multiplied by 0.95", lambda: loop(lambda net, t, x, h: h * 0.95 + tr.linear(x, net.w_ih)), x(), "a constant factor a step", "fading", part="constants", where="evenly", nats=49 * np.log(0.95)),
     Net("a gate of its own, sigmoid 1", lambda: loop(lambda net, t, x, h: h * tr.sigmoid(tr.linear(x, net.w_hh) + 1.0), w_hh=np.zeros((8, 3)), start=1.0), x(), GATES, "vanishing", part="gates", where="evenly", nats=-49 * np.log1p(np.exp(-1))),
 ]  # fmt: skip
+
+
+def cell_of(cell, net):
+    """The cell, with the values of a net of one layer."""
+    for name, p in cell.named_parameters():
+        p.value[...] = getattr(net, f"{name}_l0").value
+    return cell
 
 
 def remembering(net):
@@ -415,6 +450,7 @@ CUTS = [
     Net("no_grad at step 50 of 100", lambda: loop(cut_before(50, m.without_gradients)), x(100), CUT, "vanishing", part="cut", cut=50),
     Net("state rebuilt from numpy at step 50", lambda: loop(cut_before(50, m.rebuilt)), x(100), CUT, "vanishing", part="cut", cut=50),
     Net("detach without addresses", lambda: loop(cut_before(30, m.detached, m.tanh_step), scoped=False), x(50), CUT, "vanishing", part={"cut", "saturation"}, cut="any", read=in_order("tanh")),
+    Net("detach without addresses, isometric", lambda: loop(cut_before(30, m.detached), scoped=False), x(50), CUT, "vanishing", part="cut", cut="any", read=in_order("h")),
     Net("detach in a net that loses it anyway", lambda: loop(cut_before(50, m.detached, m.tanh_step), w_hh=0.5 * orthogonal(8)), x(100), CUT, "vanishing", part={"cut", "weights"}, cut=50),
     Net("detach before every step", lambda: loop(lambda net, t, x, h: m.tanh_step(net, t, x, h.detach())), x(20), CUT, {"vanishing", "no signal"}, part="cut", cut={19, 18}, by_norm=False),
     Net("truncated every 20 steps, loss on all", lambda: Pieces(rnn(w=orthogonal(16), nonlinearity="identity"), 20), x(100), "the state is handed over without its graph after every 20 steps", {"vanishing", "healthy"}, loss=mean_pooled, cut="any", by_norm=False),

@@ -36,6 +36,22 @@ def packaged(make, gates):
     return model
 
 
+def padded(make, gates):
+    """The same with lengths, which are those of the whole sequences."""
+    return lambda: AllSteps(packaged(make, gates)())
+
+
+class AllSteps(tr.nn.Module):
+    """The last state h_n of a net that is told that every sequence has as many steps as the batch."""
+
+    def __init__(self, net):
+        self.net = net
+
+    def forward(self, x):
+        _, state = self.net(x, lengths=np.full(x.shape[1], len(x)))
+        return state[0] if isinstance(state, tuple) else state
+
+
 def looped(step, gates, states=1, pieces=None):
     """A Loop over `step` with those values; pieces(values) -> other parameters, unless None."""
 
@@ -80,7 +96,9 @@ LEAKY = {
     "a phi + (1-a) h": looped(lines_swapped, 1),
     "h + a (phi - h)": looped(lambda net, t, x, h: h + LEAK * (phi(net, x, h) - h), 1),
     "h - a h + a phi": looped(weights_scaled, 1),
+    "nn.LeakyRNN, lengths": padded(lambda *a, **k: tr.nn.LeakyRNN(*a, leak=LEAK, **k), 1),
     "lerp": looped(lambda net, t, x, h: tr.lerp(phi(net, x, h), h, np.full(h.shape, 1 - LEAK)), 1),
+    "lerp the other way": looped(lambda net, t, x, h: tr.lerp(h, phi(net, x, h), np.full(h.shape, LEAK)), 1),
     "arrays of constants": looped(lambda net, t, x, h: np.full(HIDDEN, 1 - LEAK) * h + np.full((1, HIDDEN), LEAK) * phi(net, x, h), 1),
     "a common factor": looped(lambda net, t, x, h: (h * ((1 - LEAK) / LEAK) + phi(net, x, h)) * LEAK, 1),
     "a division": looped(lambda net, t, x, h: (h * 4.0 + phi(net, x, h)) / 5.0, 1),
@@ -126,6 +144,12 @@ def lstm_concatenated(net, t, x, state):
     return o * tr.tanh(c), c
 
 
+def lstm_in_one_array(net, t, x, state):
+    """The state is h and c side by side, (B, 2 H)."""
+    h, c = lstm_of_ops(net, t, x, tuple(split(state, 2)))
+    return tr.concatenate([h, c], 1)
+
+
 def four_matrices(v):
     parts = {k: slice(n * HIDDEN, (n + 1) * HIDDEN) for n, k in enumerate("ifgo")}
     named = {}
@@ -143,11 +167,23 @@ def side_by_side(v):
     return {"w": np.concatenate([v["w_ih"], v["w_hh"]], axis=1), "b": v["b_ih"] + v["b_hh"]}
 
 
+class FirstHalf(tr.nn.Module):
+    """The first HIDDEN entries of what a net returns."""
+
+    def __init__(self, net):
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x)[..., :HIDDEN]
+
+
 LSTMS = {
     "nn.LSTM": packaged(tr.nn.LSTM, 4),
+    "nn.LSTM, lengths": padded(tr.nn.LSTM, 4),
     "single ops": looped(lstm_of_ops, 4, 2),
     "one sigmoid over three gates": looped(lstm_with_one_sigmoid, 4, 2, sigmoids_first),
     "four matrices": looped(lstm_of_four, 4, 2, four_matrices),
+    "h and c in one array": lambda: FirstHalf(Loop(lstm_in_one_array, np.zeros(2 * HIDDEN), **values(4))),
     "one matrix over input and state": looped(lstm_concatenated, 4, 2, side_by_side),
 }
 
@@ -169,11 +205,21 @@ def gru_spelled(join):
     return looped(step, 3)
 
 
+def gru_gate_by_gate(net, t, x, h):
+    rows = [slice(k * HIDDEN, (k + 1) * HIDDEN) for k in range(3)]
+    r, z = (tr.sigmoid(tr.linear(x, net.w_ih[k], net.b_ih[k]) + tr.linear(h, net.w_hh[k], net.b_hh[k])) for k in rows[:2])
+    inner = tr.linear(h, net.w_hh[rows[2]], net.b_hh[rows[2]])
+    n = tr.tanh(tr.linear(x, net.w_ih[rows[2]], net.b_ih[rows[2]]) + inner * r)
+    return h * z - n * z + n
+
+
 GRUS = {
     "nn.GRU": packaged(tr.nn.GRU, 3),
+    "nn.GRU, lengths": padded(tr.nn.GRU, 3),
     "n + z (h - n)": gru_spelled(lambda z, n, h: n + z * (h - n)),
     "z h + (1-z) n": gru_spelled(lambda z, n, h: z * h + (1 - z) * n),
     "h + (1-z) (n - h)": gru_spelled(lambda z, n, h: h + (1 - z) * (n - h)),
+    "gate by gate": looped(gru_gate_by_gate, 3),
     "n - z n + z h": gru_spelled(lambda z, n, h: n - z * n + z * h),
 }
 
@@ -182,8 +228,12 @@ GRUS = {
 
 RNNS = {
     "nn.RNN": packaged(tr.nn.RNN, 1),
+    "nn.RNN, lengths": padded(tr.nn.RNN, 1),
     "two products": looped(lambda net, t, x, h: tr.tanh(x @ net.w_ih.T + net.b_ih + h @ net.w_hh.T + net.b_hh), 1),
     "one product": looped(lambda net, t, x, h: tr.tanh(tr.concatenate([h, x], 1) @ net.w.T + net.b), 1, 1, lambda v: {"w": np.concatenate([v["w_hh"], v["w_ih"]], axis=1), "b": v["b_ih"] + v["b_hh"]}),
+    "a product by broadcasting": looped(lambda net, t, x, h: tr.tanh(tr.linear(x, net.w_ih, net.b_ih + net.b_hh) + (tr.reshape(h, (-1, 1, HIDDEN)) * net.w_hh).sum(-1)), 1),
+    "a transpose": looped(lambda net, t, x, h: tr.tanh((net.w_ih @ x.T + net.w_hh @ h.T).T + (net.b_ih + net.b_hh)), 1),
+    "unit by unit": looped(lambda net, t, x, h: tr.concatenate([tr.tanh(both(net, x, h))[:, k : k + 2] for k in (0, 2, 4)], 1), 1),
     "unrolled": lambda: RNNS["nn.RNN"]().unroll(STEPS),
     "the cell": looped(lambda net, t, x, h: tr.rnn_cell(x, h, net.w_ih, net.w_hh, net.b_ih, net.b_hh), 1),
 }  # fmt: skip
@@ -212,6 +262,28 @@ TOWERS = {
     "nn.Residual": tower(lambda layer, h: layer(h), residual),
     "(h / s + phi) s": tower(lambda layer, h: (h / SCALE + tr.tanh(layer(h))) * SCALE),
 }
+
+
+# ---- leaky units that see themselves alone: the same paths through a matrix that is diagonal, and through a vector
+
+
+def leaky_diagonal(see_oneself):
+    def step(net, t, x, h):
+        return h * (1 - LEAK) + LEAK * tr.tanh(tr.linear(x, net.w_ih) + see_oneself(net, h))
+
+    return step
+
+
+def diagonal(v):
+    return {"w_ih": v["w_ih"], "u": 3 * v["b_hh"]}
+
+
+DIAGONAL = {
+    "a diagonal matrix": looped(leaky_diagonal(lambda net, h: tr.linear(h, net.u)), 1, 1, lambda v: {"w_ih": v["w_ih"], "u": np.diag(3 * v["b_hh"])}),
+    "a vector": looped(leaky_diagonal(lambda net, h: h * net.u), 1, 1, diagonal),
+    "a vector first": looped(leaky_diagonal(lambda net, h: net.u * h), 1, 1, diagonal),
+    "a matrix made of the vector": looped(leaky_diagonal(lambda net, h: tr.linear(h, net.u * np.eye(HIDDEN))), 1, 1, diagonal),
+}  # fmt: skip
 
 
 # ---- paths of one class that cancel
@@ -243,4 +315,12 @@ CANCELLED = {
 }
 
 STEPS = 15
-SPELLINGS = {"leaky": LEAKY, "LSTM": LSTMS, "GRU": GRUS, "RNN": RNNS, "residual tower": TOWERS, "paths that cancel": CANCELLED}
+SPELLINGS = {
+    "leaky": LEAKY,
+    "LSTM": LSTMS,
+    "GRU": GRUS,
+    "RNN": RNNS,
+    "residual tower": TOWERS,
+    "diagonal recurrence": DIAGONAL,
+    "paths that cancel": CANCELLED,
+}

@@ -7,7 +7,7 @@ import pytest
 from net_truth import chain_split, cliff_of, kind_of, profile, share_of, total_of
 from nets import BY_NAME, NETS
 
-KINDS = {"vanishing", "fading", "healthy", "exploding", "vanishing and exploding", "no signal", "not finite"}
+KINDS = {"vanishing", "narrow", "fading", "healthy", "exploding", "vanishing and exploding", "no signal", "not finite"}
 READ = [net for net in NETS if net.read is not None]
 
 

@@ -93,6 +93,21 @@ def test_the_split_of_a_chain(net):
         assert getattr(gain, part).sum() == pytest.approx(nats, abs=1e-9)
 
 
+@rows(lambda net: net.read is not None and "no signal" not in as_set(net.kind))
+def test_the_shapes_of_a_gain(net):
+    gain = verdict_on(net.name).gain
+    if gain is None:  # cut at the last step
+        return
+    steps = len(gain.lags)
+    if net.cut is None:  # the recorded cotangents of all losses go on behind a cut
+        assert gain.rows.shape == gain.total_rows.shape
+    assert len(gain.rows) == len(gain.log_norm) == steps
+    assert all(len(a) == steps for a in gain.alone.values())
+    for part in ("saturation", "weights", "gates", "constants", "other", "sums", "carry", "recurrent"):
+        assert getattr(gain, part).shape == (steps - 1,)
+    assert all(s.shape == (steps - 1,) for s in gain.shares.values())
+
+
 @rows(lambda net: net.rate is not None)
 def test_the_rate(net):
     found = verdict_on(net.name)
