@@ -129,6 +129,29 @@ def test_the_two_directions(net):
     assert sorted(v.kind for v in parts.values()) == sorted(net.sides)
 
 
+def followed(net):
+    return not {"not finite", "no signal"} & as_set(net.kind)
+
+
+@rows(followed)
+def test_the_numbers(net):
+    found = verdict_on(net.name)
+    if found.gain is None:  # cut at the last step: nothing to count
+        return
+    assert {"rate", "half_life", "reach", "lags", "total_nats", "cut", "at_t"} <= set(found.numbers)
+    if found.where in ("one step", "read-out", "two phases"):
+        assert found.numbers["at_t"] is not None
+
+
+@pytest.mark.parametrize(("name", "base"), [("linear, 0.9 times orthogonal", 0.9), ("linear, 1.2 times orthogonal", 1.2)])
+def test_a_rate_a_half_life_and_a_reach(name, base):
+    numbers = verdict_on(name).numbers
+    assert numbers["lags"] == 49
+    assert numbers["rate"] == pytest.approx(np.log(base), abs=1e-9)
+    assert numbers["half_life"] == pytest.approx(np.log(2) / abs(np.log(base)))
+    assert numbers["reach"] == pytest.approx(np.log(100) / abs(np.log(base)), abs=1)
+
+
 # ---- what it says
 
 
@@ -139,6 +162,12 @@ def test_the_words(net):
     assert found.advice == ""
     for bad in ("nan", "inf nats", "e-305", "None", *net.never):
         assert bad not in found.cause.replace("not a number", ""), found.cause
+
+
+def test_the_first_number_that_is_not_finite_is_named():
+    cause = verdict_on("an input is nan").cause
+    assert "10" in cause and "x" in cause, cause
+    assert "log" in verdict_on("the logarithm of 0 in the loss").cause
 
 
 def test_a_net_cut_short_is_the_same_net():
