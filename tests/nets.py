@@ -162,6 +162,7 @@ PLAIN = [
     Net("tanh, deep transition of 3", lambda: tr.nn.DeepTransitionRNN(3, 16, 3, dtype="float64", seed=0), x(20), BY_NORM, "vanishing", part="weights", where="evenly", read=named("h", layer=2)),
     Net("linear, deep transition of 2, orthogonal", lambda: tr.nn.DeepTransitionRNN(3, 16, 2, nonlinearity="identity", init="orthogonal", dtype="float64", seed=0), x(), ISOMETRY, "healthy", part="", nats=0.0, read=None),
     Net("diagonal recurrence of 0.9", lambda: indrnn(np.full(8, 0.9)), x(), "the state is multiplied by a vector of 0.9", "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9)),
+    Net("diagonal recurrence of exp(-exp a)", lambda: loop(lambda net, t, x, h: tr.linear(x, net.w_ih) + tr.exp(-tr.exp(net.a)) * h, a=np.full(8, np.log(-np.log(0.9)))), x(), "the state is multiplied by a vector of 0.9, which is learned", "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9)),
     Net("diagonal recurrence of 1", lambda: indrnn(np.ones(8)), x(), ISOMETRY, "healthy", part="", nats=0.0),
     Net("diagonal recurrence of 1 and 0.5", lambda: indrnn(np.array([1.0] + [0.5] * 7)), x(100), "one of 8 units remembers", {"narrow", "vanishing", "fading"}, by_norm=False),
     Net("signs by Dale's law, columns of sum 0.9", lambda: dale(0.9), x(), "excitatory units only: every column of |W| sums to 0.9, so ones shrink by that", "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9)),
@@ -170,28 +171,40 @@ PLAIN = [
     Net("a loop without addresses", lambda: loop(m.tanh_step, w_hh=0.5 * orthogonal(8), scoped=False), x(), BY_NORM, "vanishing", part="weights", where="evenly", read=in_order("tanh")),
     Net("a loop without addresses, 0.9 times orthogonal", lambda: loop(m.linear_step, w_hh=orthogonal(8, gain=0.9), scoped=False), x(), POWER, "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9), read=in_order("h")),
     Net("a loop over RNNCell without addresses", lambda: CellLoop(tr.nn.RNNCell(3, 16, dtype="float64", seed=0)), x(), BY_NORM, "vanishing", part="weights", where="evenly", read=in_order("h")),
-    Net("a loop over time alone in its addresses", lambda: CellLoop(tr.nn.RNNCell(3, 16, dtype="float64", seed=0), scoped=True), x(), BY_NORM, "vanishing", part="weights", where="evenly"),
+    Net("a loop over time alone in its addresses", lambda: CellLoop(tr.nn.RNNCell(3, 16, dtype="float64", seed=0), times=lambda t: t), x(), BY_NORM, "vanishing", part="weights", where="evenly"),
+    Net("addresses from t = 5 on", lambda: CellLoop(cell_of_matrix(0.9), times=lambda t: t + 5), x(), POWER, "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9)),
+    Net("addresses at even t alone", lambda: CellLoop(cell_of_matrix(0.9), times=lambda t: 2 * t), x(), POWER, "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9)),
+    Net("addresses that count down", lambda: CellLoop(cell_of_matrix(0.9), times=lambda t: 49 - t), x(), POWER, "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9), read=named("h", backwards=True)),
     Net("a loop over two RNNCells without addresses", lambda: CellLoop(tr.nn.RNNCell(3, 16, dtype="float64", seed=0), tr.nn.RNNCell(16, 16, dtype="float64", seed=1)), x(), BY_NORM, "vanishing", read=in_order("h")),
     Net("a loop without addresses, isometric", lambda: loop(m.linear_step, scoped=False), x(), ISOMETRY, "healthy", part="", nats=0.0, read=None),
 ]  # fmt: skip
 
 
 class CellLoop(tr.nn.Module):
-    """A user's loop over cells, each of which reads the state of the one below; returns the states of the last, (T, B, H)."""
+    """A user's loop over cells, each of which reads the state of the one below; returns the states of the last, (T, B, H).
 
-    def __init__(self, *cells, scoped=False):
-        self.cells, self._scoped = cells, scoped
+    times   t -> the step of the addresses; no addresses where None"""
+
+    def __init__(self, *cells, times=None):
+        self.cells, self._times = cells, times
 
     def forward(self, x):
         states, outputs = [None] * len(self.cells), []
         for t in range(len(x)):
-            with tr.scope(t=t) if self._scoped else nullcontext():
+            with tr.scope(t=self._times(t)) if self._times else nullcontext():
                 below = x[t]
                 for k, cell in enumerate(self.cells):
                     states[k] = cell(below, states[k])
                     below = states[k][0] if isinstance(states[k], tuple) else states[k]
                 outputs.append(below)
         return tr.stack(outputs)
+
+
+def cell_of_matrix(size):
+    """A linear cell h' = W h + W_ih x, W being `size` times an orthogonal matrix."""
+    cell = tr.nn.RNNCell(3, 8, nonlinearity="identity", bias=False, dtype="float64", seed=0)
+    cell.weight_hh.value[...] = orthogonal(8, gain=size)
+    return cell
 
 
 def driven(scale):
