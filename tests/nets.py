@@ -162,7 +162,7 @@ PLAIN = [
     Net("tanh, deep transition of 3", lambda: tr.nn.DeepTransitionRNN(3, 16, 3, dtype="float64", seed=0), x(20), BY_NORM, "vanishing", part="weights", where="evenly", read=named("h", layer=2)),
     Net("linear, deep transition of 2, orthogonal", lambda: tr.nn.DeepTransitionRNN(3, 16, 2, nonlinearity="identity", init="orthogonal", dtype="float64", seed=0), x(), ISOMETRY, "healthy", part="", nats=0.0, read=None),
     Net("diagonal recurrence of 0.9", lambda: indrnn(np.full(8, 0.9)), x(), "the state is multiplied by a vector of 0.9", "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9)),
-    Net("diagonal recurrence of exp(-exp a)", lambda: loop(lambda net, t, x, h: tr.linear(x, net.w_ih) + tr.exp(-tr.exp(net.a)) * h, a=np.full(8, np.log(-np.log(0.9)))), x(), "the state is multiplied by a vector of 0.9, which is learned", "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9)),
+    Net("diagonal recurrence of exp(-exp a)", lambda: loop(lambda net, t, x, h: tr.linear(x, net.w_ih) + tr.exp(-tr.exp(net.a)) * h, a=np.full(8, np.log(-np.log(0.9)))), x(), "the state is multiplied by a vector of 0.9, which is learned", "vanishing", part="constants", where="evenly", nats=49 * np.log(0.9)),
     Net("diagonal recurrence of 1", lambda: indrnn(np.ones(8)), x(), ISOMETRY, "healthy", part="", nats=0.0),
     Net("diagonal recurrence of 1 and 0.5", lambda: indrnn(np.array([1.0] + [0.5] * 7)), x(100), "one of 8 units remembers", {"narrow", "vanishing", "fading"}, by_norm=False),
     Net("signs by Dale's law, columns of sum 0.9", lambda: dale(0.9), x(), "excitatory units only: every column of |W| sums to 0.9, so ones shrink by that", "vanishing", part="weights", where="evenly", nats=49 * np.log(0.9)),
@@ -299,7 +299,6 @@ GATED = [
     Net("leaky, 0.2, a rotation of 90 degrees", lambda: leaky(0.2, np.kron(np.eye(8), np.array([[0.0, -1.0], [1.0, 0.0]])), nonlinearity="identity"), x(), "the eigenvalues are 0.8 +- 0.2 i", "vanishing", nats=49 * np.log(0.68) / 2, where="evenly"),
     Net("GRU, layer norm on the state", lambda: loop(lambda net, t, x, h: m.gru_step(net, t, x, tr.layer_norm(h, (8,))), **gates("rzn")), x(), BY_NORM, "vanishing"),
     Net("a state updated at every second step", lambda: loop(lambda net, t, x, h: tr.where(np.full((1, 8), t % 2 == 0), m.linear_step(net, t, x, h), h), w_hh=0.5 * orthogonal(8)), x(), "24 of the 49 steps multiply by half an orthogonal matrix", "vanishing", part="weights", where={"evenly", "unevenly"}, nats=-24 * LN2),
-    Net("a state multiplied by 0.9, without addresses", lambda: loop(lambda net, t, x, h: h * 0.9 + tr.linear(x, net.w_ih), scoped=False), x(), "a constant factor a step", "vanishing", part="constants", where="evenly", nats=49 * np.log(0.9), read=in_order("h")),
     Net("a state multiplied by 0.95", lambda: loop(lambda net, t, x, h: h * 0.95 + tr.linear(x, net.w_ih)), x(), "a constant factor a step", "fading", part="constants", where="evenly", nats=49 * np.log(0.95)),
     Net("a gate of its own, sigmoid 1", lambda: loop(lambda net, t, x, h: h * tr.sigmoid(tr.linear(x, net.w_hh) + 1.0), w_hh=np.zeros((8, 3)), start=1.0), x(), GATES, "vanishing", part="gates", where="evenly", nats=-49 * np.log1p(np.exp(-1))),
 ]  # fmt: skip

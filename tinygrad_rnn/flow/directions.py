@@ -19,7 +19,7 @@ def kept_directions(way, probes: int = PROBES) -> np.ndarray:
     signals = [{i: rng.standard_normal(graph.shape(i)) for i in at} for _ in range(probes)]
     first, scale = _singular_values(signals, way), np.zeros(rows)
     for n in range(way.last, way.first, -1):
-        signals = [way.walker.plain(n, signal) for signal in signals]
+        signals = [way.held(n, signal, way.walker.plain(n, signal)) for signal in signals]
         norms = np.sqrt(sum(way.walker.norms(signal) ** 2 for signal in signals))
         scale = scale + np.log(np.where(norms > 0, norms, 1.0))
         signals = [way.walker.scaled(signal, norms) for signal in signals]

@@ -173,14 +173,14 @@ class Way:
             signal, log_norm = self._seeded(n, signal, log_norm)
             trail.append(log_norm)
             if n > self.first:
-                signal = self._held(n, signal, back(n, signal))
+                signal = self.held(n, signal, back(n, signal))
                 norms = self.walker.norms(signal)
                 with np.errstate(divide="ignore"):
                     log_norm = log_norm + np.log(norms)
                 signal = self.walker.scaled(signal, norms)
         return trail
 
-    def _held(self, n: int, before: Cotangents, after: Cotangents) -> Cotangents:
+    def held(self, n: int, before: Cotangents, after: Cotangents) -> Cotangents:
         """The signal one step back, that of sequences for which step n is padding handed on as it is."""
         padded = self.lengths < n
         if not padded.any() or len(self.steps.at[n]) != len(self.steps.at[n - 1]):
@@ -243,7 +243,7 @@ class Way:
         """(rows,) the last step that each sequence has, where lengths were given; the last of all otherwise."""
         ends = np.full(self.rows, len(self.steps))
         for n in range(self.last, 0, -1):
-            for i in self.walker.positions(n):
+            for i in (*self.steps.at[n], *self.walker.positions(n)):
                 op = self.graph.ops[i]
                 if op is not None and op.name == "select_steps":
                     lengths = np.asarray(self.graph.records[i].params["lengths"])

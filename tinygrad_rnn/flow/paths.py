@@ -101,23 +101,35 @@ class Walker:
         return everything, self._layouts[key]
 
     def _pieces(self, i: int, ends: set[int]) -> list[int]:
-        """A state, or the parts that it is a concatenation of: h and c side by side are two states in one array."""
-        op = self.graph.ops[i]
-        if i in ends or op is None or op.name not in ("concatenate", "stack"):
+        """The nodes that a state hands its cotangent to unchanged: the parts of a concatenation, what a view shows, and what is
+        new in a padded batch. h and c side by side are two states in one array."""
+        slots = self._open_slots(i)
+        if i in ends or not slots:
             return [i]
-        return [k for j in self.graph.inputs_of[i] for k in self._pieces(j, ends)]
+        inputs = self.graph.inputs_of[i]
+        return [k for slot in slots for k in self._pieces(inputs[slot], ends)]
+
+    def _open_slots(self, i: int) -> range:
+        op = self.graph.ops[i]
+        if op is None or i in self.graph.cut:
+            return range(0)
+        if op.name in ("concatenate", "stack"):
+            return range(len(self.graph.inputs_of[i]))
+        return range(1 if op.name in ("select_steps", "mask_steps", "reshape", "transpose") else 0)
 
     def _in_pieces(self, n: int, signal: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
-        """Cotangents of the states of step n, those of a concatenation handed to its parts."""
+        """Cotangents of the states of step n, handed on to their pieces."""
         ends, out = set(self.steps.at[n - 1]), {}
         todo = list(signal.items())
         while todo:
             i, g = todo.pop()
-            if self._pieces(i, ends) == [i]:
+            slots = self._open_slots(i)
+            if i in ends or not slots:
                 out[i] = out[i] + g if i in out else g
                 continue
             inputs = self.graph.inputs_of[i]
-            todo += zip(inputs, self.graph.vjp(i, g, (True,) * len(inputs)), strict=True)
+            pulled = self.graph.vjp(i, g, tuple(slot in slots for slot in range(len(inputs))))
+            todo += [(inputs[slot], pulled[slot]) for slot in slots]
         return out
 
     def _nearest(self, order: list[int], number: dict[int, int], seeds: tuple[int, ...]) -> list[tuple]:
