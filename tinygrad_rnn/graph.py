@@ -398,10 +398,13 @@ class Graph:
         op, node = self.ops[position], self.records[position]
         if op is None:
             raise ValueError(f"{NodeView(self, position).label} has no rule to pull a cotangent back with")
-        residuals = self.residuals(position)
-        if exactly and self._single:
-            residuals = tuple([self._wide(r) for r in residuals])
+        residuals = self.wide_residuals(position) if exactly else self.residuals(position)
         return op.vjp(BACKENDS["native"], g, *residuals, needs=needs, **node.params)
+
+    def wide_residuals(self, position: int) -> tuple:
+        """What the op at a position saved for its vjp, in float64."""
+        residuals = self.residuals(position)
+        return tuple([self._wide(r) for r in residuals]) if self._single else residuals
 
     def _wide(self, residual: Any) -> Any:
         """A residual in float64. Those of weights are kept: every step asks for them again."""

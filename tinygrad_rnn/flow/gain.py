@@ -11,10 +11,10 @@ import numpy as np
 from ..graph import Graph
 from .classes import CARRY, PARTS
 from .cuts import Cut, find_cuts
-from .paths import Walker
+from .paths import StepBack, Walker
 from .pullback import Cotangents, pull
 from .recorded import recorded_rows
-from .rows import log_ratio
+from .rows import difference
 from .steps import Axis, Steps, find_steps
 
 GROUPS = ("carry", "recurrent")
@@ -284,54 +284,62 @@ def step_back(
 ) -> tuple[Cotangents, dict[str, np.ndarray], dict[str, np.ndarray]]:
     """One step back from norm 1: the new signal, nats by part, and the share of each kind of path, (rows,) each."""
     rows, found = walker.rows, walker.back(n, signal, carry_alone)
-    before = walker.norms(signal)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _accounted(walker, rows, found, signal)
+
+
+def _accounted(walker: Walker, rows: int, found: StepBack, signal: Cotangents) -> Any:
+    """What one step back did, told by part and by kind of path; see `step_back`."""
     zero = np.zeros(rows)
     classes = [one for one in found.read if one in found.arrived]
     arrived = _added([found.arrived[one] for one in classes])
-    after = walker.norms(arrived)
+    before, after = np.log(walker.norms(signal)), np.log(walker.norms(arrived))
     parts: dict[str, np.ndarray] = {}
     shares = dict.fromkeys(GROUPS, zero)
 
     def add(part: str, nats: np.ndarray) -> None:
-        parts[part] = parts.get(part, zero) + nats
+        parts[part] = parts[part] + nats if part in parts else nats
 
-    whole = log_ratio(after, before)
     spoken_for = zero
-    for one in classes:
+    for one, share in _shares(walker, found.arrived, classes, arrived, after, before).items():
         kind = "carry" if one[0] == CARRY else "recurrent"
-        mine = found.arrived[one]
-        if len(classes) == 1:
-            share = np.where(after > 0, 1.0, np.where(before > 0, 1.0, 0.0))
-        else:
-            share = _share(walker, mine, arrived, after)
         shares[kind] = shares[kind] + share
-        end = walker.norms(mine)
-        change = _times(share, log_ratio(end, found.read[one]))
+        nats = _times(share, difference(found.ends[one], found.read[one]))
         if one in found.parts:
-            for part, nats in found.parts[one].items():
-                add(part, _times(share, nats))
+            for part, mine in found.parts[one].items():
+                add(part, _times(share, mine))
         else:
-            add(kind, change)
-        spoken_for = spoken_for + change
-    if len(classes) == 1 and np.array_equal(found.read[classes[0]], before):
+            add(kind, nats)
+        spoken_for = spoken_for + nats
+    if len(classes) == 1 and np.allclose(found.read[classes[0]], before, rtol=0, atol=1e-14, equal_nan=True):
         return arrived, parts, shares
-    with np.errstate(invalid="ignore"):
-        rest = np.where(np.isneginf(whole), np.where(np.isneginf(spoken_for), 0.0, whole), whole - spoken_for)
+    whole = difference(after, before)
+    rest = np.where(np.isneginf(whole), np.where(np.isneginf(spoken_for), 0.0, whole), whole - spoken_for)
     add("sums", rest)
     return arrived, parts, shares
 
 
-def _share(walker: Walker, mine: Cotangents, whole: Cotangents, norms: np.ndarray) -> np.ndarray:
-    """<v_q, v> / <v, v> by row; 0 where v is 0."""
-    safe = np.where(norms > 0, norms, 1.0)[:, None]
-    out = np.zeros(walker.rows)
-    for i, g in mine.items():
-        out += np.sum((walker.by_state(g) / safe) * (walker.by_state(whole[i]) / safe), axis=1)
-    return np.where(norms > 0, out, 0.0)
+def _shares(
+    walker: Walker, arrived: dict, classes: list, whole: Cotangents, after: np.ndarray, before: np.ndarray
+) -> dict[Any, np.ndarray]:
+    """<v_q, v> / <v, v> by class and row; 0 where v is 0. One class alone has the share 1, unless there was nothing before."""
+    if len(classes) == 1:
+        return {classes[0]: np.where(np.isneginf(after) & np.isneginf(before), 0.0, 1.0)}
+    scale = np.exp(-np.where(np.isfinite(after), after, 0.0))[:, None]
+    out: dict[Any, np.ndarray] = {}
+    for i, v in whole.items():
+        mine = [one for one in classes if i in arrived[one]]
+        together = walker.by_state(v) * scale
+        stacked = np.stack([walker.by_state(arrived[one][i]) for one in mine]) * scale
+        found = np.where(np.isneginf(after), 0.0, np.einsum("kij,ij->ki", stacked, together))
+        out.update(zip(mine, found, strict=True))
+    return {one: out[one] for one in classes}
 
 
 def _times(share: np.ndarray, nats: np.ndarray) -> np.ndarray:
     """share * nats, 0 where the share is 0: a class without a share may have lost everything."""
+    if np.isfinite(nats).all():
+        return share * nats
     return np.where(share == 0, 0.0, share * np.where(share == 0, 0.0, nats))
 
 

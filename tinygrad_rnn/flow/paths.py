@@ -9,7 +9,7 @@ import numpy as np
 from ..graph import Graph
 from .classes import CARRY, Class, Key, Layout, analysed, crossed
 from .elements import constant_inside, is_padding, origins, part_of
-from .rows import by_row, joint, log_ratio, row_axis, row_norms
+from .rows import by_row, difference, log_joint, log_row_norms, row_axis, row_norms
 from .steps import Steps
 
 
@@ -17,11 +17,13 @@ from .steps import Steps
 class StepBack:
     """What one step back does to cotangents of norm 1.
 
-    arrived  by class and position, the cotangents of the states of the step before
-    read     by class, (rows,) the norm of what it reads; parts: of chains, (rows,) nats by part"""
+    arrived     by class and position, the cotangents of the states of the step before
+    read, ends  by class, (rows,) the log norms of what it reads, and of what arrives
+    parts       of chains, (rows,) nats by part"""
 
     arrived: dict[Class, dict[int, np.ndarray]]
     read: dict[Class, np.ndarray]
+    ends: dict[Class, np.ndarray]
     parts: dict[Class, dict[str, np.ndarray]]
 
 
@@ -150,13 +152,12 @@ class Walker:
     def back(self, n: int, signal: dict[int, np.ndarray], carry_alone: bool = False) -> StepBack:
         """One step back from step n, class by class, or along the carry alone."""
         order, layout = self.local(n)
-        norms: dict[tuple[int, Key], np.ndarray] = {}
-        gained: dict[tuple[int, Key], np.ndarray] = {}
-        middle: dict[tuple[int, Key], np.ndarray] = {}
+        axes, rows = self._axes_of(n), self.rows
         signal = self._in_pieces(n, signal)
         seeds = {k: signal[order[k]] for k in layout.seeds if order[k] in signal}
-        axes = self._axes_of(n)
-        seed_norms = {k: row_norms([by_row(g, axes[k], self.rows)]) for k, g in seeds.items()}
+        # to be measured: what is read ("seed"), what is there when a node's turn comes ("at"), what of it came from other nodes
+        # ("came"), what a fused cell has inside ("inside"), what arrives ("end")
+        arrays = {("seed", k): by_row(g, axes[k], rows) for k, g in seeds.items()}
         frontier: dict[int, dict[Key, np.ndarray]] = {}
         for k in range(layout.count):
             entries = frontier.pop(k, {})
@@ -164,19 +165,18 @@ class Walker:
             if own is not None:
                 came = entries.get(CARRY)
                 if came is not None and (k, CARRY) in layout.wanted:
-                    gained[k, CARRY] = row_norms([by_row(came, axes[k], self.rows)])
+                    arrays["came", k, CARRY] = by_row(came, axes[k], rows)
                 entries[CARRY] = own if came is None else came + own
             for key, g in entries.items():
                 if (k, key) in layout.wanted:
-                    norms[k, key] = row_norms([by_row(g, axes[k], self.rows)])
+                    arrays["at", k, key] = by_row(g, axes[k], rows)
                     if layout.edges[k][0][3] == "step":
-                        inside = g * self.graph.residuals(order[k])[0]
-                        middle[k, key] = row_norms([by_row(inside, axes[k], self.rows)])
-                edges = layout.edges[k]
-                if carry_alone:
-                    edges = tuple([e for e in edges if e[2] is None])
-                if edges:
-                    self._pull(order[k], g, edges, key, frontier, layout.merged)
+                        arrays["inside", k, key] = by_row(g * self.graph.residuals(order[k])[0], axes[k], rows)
+            edges = layout.edges[k]
+            if carry_alone:
+                edges = tuple([e for e in edges if e[2] is None])
+            if edges and entries:
+                self._pull(order[k], entries, edges, frontier, layout.merged)
         arrived: dict[Class, dict[int, np.ndarray]] = {}
         for k in layout.ends:
             entries = frontier.get(k, {})
@@ -185,17 +185,24 @@ class Walker:
                 entries[CARRY] = entries[CARRY] + own if CARRY in entries else own
             for key, g in entries.items():
                 arrived[key, k] = {order[k]: g}
-        read, parts = {}, {}
+                arrays["end", k, key] = self.by_state(g)
+        with np.errstate(invalid="ignore"):
+            return self._measured(layout, order, arrived, log_row_norms(arrays), carry_alone)
+
+    def _measured(self, layout: Layout, order: list[int], arrived: dict, logs: dict, carry_alone: bool) -> StepBack:
+        lost = np.full(self.rows, -np.inf)
+        read, ends, parts = {}, {}, {}
         for one in layout.classes:
-            if carry_alone and one[0] != CARRY:
+            key, end = one
+            if carry_alone and key != CARRY:
                 continue
-            read[one] = joint([seed_norms[k] for k in layout.first[one] if k in seed_norms], self.rows)
-            end = self.norms(arrived.get(one, {}))
+            read[one] = log_joint([logs["seed", k] for k in layout.first[one] if ("seed", k) in logs], self.rows)
+            ends[one] = logs.get(("end", end, key), lost)
             if one in layout.chains:
-                parts[one] = self._split(layout, one, order, (norms, gained, middle, seed_norms, read[one], end))
+                parts[one] = self._split(layout, one, order, logs, read[one], ends[one])
             elif one in layout.levels:
-                parts[one] = self._by_level(layout.levels[one], norms, read[one], end)
-        return StepBack(arrived, read, parts)
+                parts[one] = self._by_level(layout.levels[one], logs, read[one], ends[one])
+        return StepBack(arrived, read, ends, parts)
 
     def plain(self, n: int, signal: dict[int, np.ndarray], seen: dict[int, np.ndarray] | None = None) -> dict[int, np.ndarray]:
         """One step back from step n along all paths together. `seen` is filled with what arrives at every number."""
@@ -211,7 +218,7 @@ class Walker:
                 if seen is not None:
                     seen[k] = entries[CARRY]
                 edges = tuple([(slot, j, None, part) for slot, j, _, part in layout.edges[k]])
-                self._pull(order[k], entries[CARRY], edges, CARRY, frontier, False)
+                self._pull(order[k], entries, edges, frontier, False)
         if seen is not None:
             seen.update({k: frontier[k][CARRY] for k in layout.ends if k in frontier})
         return {order[k]: frontier[k][CARRY] for k in layout.ends if k in frontier}
@@ -286,69 +293,82 @@ class Walker:
             return x.reshape(())
         return x.reshape((-1,) + (1,) * (ndim - 1 - self.axis))
 
-    def _pull(self, i: int, g: np.ndarray, edges, key: Key, frontier, merged: bool) -> None:
+    def _pull(self, i: int, entries: dict[Key, np.ndarray], edges, frontier, merged: bool) -> None:
+        """Hand the cotangents of node i on to the inputs on the way, class by class."""
         needs = [False] * len(self.graph.inputs_of[i])
         for slot, *_ in edges:
             needs[slot] = True
-        pulled = self.graph.vjp(i, g, tuple(needs))
-        for slot, j, read, _ in edges:
-            gx = pulled[slot]
-            if gx is None:
-                continue
-            to = key if read is None else crossed(key, read, merged)
-            have = frontier.setdefault(j, {})
-            have[to] = have[to] + gx if to in have else gx
+        op = self.graph.ops[i]
+        if len(entries) > 1 and op is not None and op.name == "linear" and needs[0] and sum(needs) == 1:
+            pulled_all = self._through_matrix(i, list(entries.values()))
+        else:
+            pulled_all = [self.graph.vjp(i, g, tuple(needs)) for g in entries.values()]
+        for key, pulled in zip(entries, pulled_all, strict=True):
+            for slot, j, read, _ in edges:
+                gx = pulled[slot]
+                if gx is None:
+                    continue
+                to = key if read is None else crossed(key, read, merged)
+                have = frontier.setdefault(j, {})
+                have[to] = have[to] + gx if to in have else gx
 
-    def _by_level(self, levels, norms, read: np.ndarray, end: np.ndarray) -> dict[str, np.ndarray]:
+    def _through_matrix(self, i: int, cotangents: list[np.ndarray]) -> list[tuple[np.ndarray]]:
+        """Cotangents of several classes through one linear layer, in one product."""
+        rows = np.concatenate([g.reshape(-1, g.shape[-1]) for g in cotangents])
+        found = rows @ self.graph.wide_residuals(i)[1]
+        return [(part,) for part in found.reshape(len(cotangents), *cotangents[0].shape[:-1], -1)]
+
+    def _by_level(self, levels, logs: dict, read: np.ndarray, end: np.ndarray) -> dict[str, np.ndarray]:
         """Nats by part where several ways run side by side: norms of all of them together, part after part."""
         parts: dict[str, np.ndarray] = {}
         before = read
         for n, (part, _) in enumerate(levels):
             following = levels[n + 1][1] if n + 1 < len(levels) else None
-            after = end if following is None else joint([norms[c] for c in following if c in norms], self.rows)
-            parts[part] = parts.get(part, np.zeros(self.rows)) + log_ratio(after, before)
+            after = (
+                end if following is None else log_joint([logs[c] for k in following if (c := ("at", *k)) in logs], self.rows)
+            )
+            parts[part] = parts.get(part, 0.0) + difference(after, before)
             before = after
         return parts
 
-    def _split(self, layout: Layout, one: Class, order: list[int], found: tuple) -> dict[str, np.ndarray]:
-        """Nats by part along a chain: logarithms of norms before and after each element, states that join later included."""
-        norms, gained, middle, seed_norms, read, end = found
-        zero = np.zeros(self.rows)
+    def _split(
+        self, layout: Layout, one: Class, order: list[int], logs: dict, read: np.ndarray, end: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Nats by part along a chain: log norms before and after each element, states that join later included."""
+        lost = np.full(self.rows, -np.inf)
         parts: dict[str, np.ndarray] = {}
-        waiting = [k for k in layout.first[one] if k in seed_norms]
+        waiting = [k for k in layout.first[one] if ("seed", k) in logs]
         before = read
 
         def count(part: str, after: np.ndarray) -> None:
             nonlocal before
-            parts[part] = parts.get(part, zero) + log_ratio(after, before)
+            nats = difference(after, before)
+            parts[part] = parts[part] + nats if part in parts else nats
             before = after
 
         chain = layout.chains[one]
         for n, element in enumerate(chain):
-            k, _ = element.start
-            if k in waiting:  # a state of this step joins what has come from others
-                waiting.remove(k)
-                if element.start in gained:
-                    joined = [norms[element.start], *[seed_norms[w] for w in waiting]]
-                    count("sums", joint(joined, self.rows))
-            ends_here = n + 1 == len(chain)
-            following = chain[n + 1].start if not ends_here else None
-            if following is None:
-                after = end
-            else:
-                came = gained.get(following, norms.get(following, zero))
-                if following[0] in waiting and following not in gained:
-                    came = zero
-                after = joint([came, *[seed_norms[w] for w in waiting]], self.rows)
+            start = element.start
+            if start[0] in waiting:  # a state of this step joins what has come from others
+                waiting.remove(start[0])
+                if ("came", *start) in logs:
+                    count("sums", log_joint([logs[("at", *start)], *[logs["seed", w] for w in waiting]], self.rows))
+            after = end
+            if n + 1 < len(chain):
+                following = chain[n + 1].start
+                came = logs.get(("came", *following))
+                if came is None:
+                    came = lost if following[0] in waiting else logs.get(("at", *following), lost)
+                after = log_joint([came, *[logs["seed", w] for w in waiting]], self.rows)
             if element.part == "step":
-                count("saturation", middle.get(element.start, zero))
+                count("saturation", logs.get(("inside", *start), lost))
                 count("weights", after)
                 continue
-            inside = 0.0
-            if element.part == "gates" and len(layout.edges[k]) == 1:
-                inside = constant_inside(self.graph, order[k], layout.edges[k][0][0])
             count(element.part, after)
+            inside = 0.0
+            if element.part == "gates" and len(layout.edges[start[0]]) == 1:
+                inside = constant_inside(self.graph, order[start[0]], layout.edges[start[0]][0][0])
             if inside:
                 parts["gates"] = parts["gates"] - inside
-                parts["constants"] = parts.get("constants", zero) + inside
+                parts["constants"] = parts.get("constants", 0.0) + inside
         return parts

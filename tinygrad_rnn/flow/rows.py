@@ -31,15 +31,33 @@ def row_norms(flat: list[np.ndarray]) -> np.ndarray:
     return np.linalg.norm(x / safe, axis=1) * safe[:, 0]
 
 
-def joint(norms: list[np.ndarray], rows: int) -> np.ndarray:
-    """(rows,) the norm of vectors side by side, given theirs."""
-    if len(norms) == 1:
-        return norms[0]
-    return np.hypot.reduce(norms) if norms else np.zeros(rows)
+def log_row_norms(flat: dict) -> dict:
+    """log of the 2-norm of each row of arrays (rows, entries) by any key, (rows,) each: arrays of one shape at once."""
+    by_shape: dict[tuple[int, ...], list] = {}
+    for key, x in flat.items():
+        by_shape.setdefault(x.shape, []).append(key)
+    out = {}
+    with np.errstate(divide="ignore"):
+        for keys in by_shape.values():
+            x = np.stack([flat[key] for key in keys])
+            squares = np.einsum("kij,kij->ki", x, x)
+            logs = 0.5 * np.log(squares)
+            for key, mine, square in zip(keys, logs, squares, strict=True):
+                common = square.size and square.min() > 1e-280 and square.max() < 1e280
+                out[key] = mine if common else np.log(row_norms([flat[key]]))
+    return out
 
 
-def log_ratio(after: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """log(after / before); 0 where both are 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        change = np.log(after) - np.log(before)
-    return np.where((after == 0) & (before == 0), 0.0, change)
+def log_joint(logs: list[np.ndarray], rows: int) -> np.ndarray:
+    """(rows,) the log norm of vectors side by side, given theirs."""
+    if len(logs) == 1:
+        return logs[0]
+    return 0.5 * np.logaddexp.reduce([2 * x for x in logs]) if logs else np.full(rows, -np.inf)
+
+
+def difference(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """after - before of log norms; 0 where both signals are 0. To be called where invalid operations are no warning."""
+    found = after - before
+    if np.isnan(found.sum()):
+        found = np.where(np.isneginf(after) & np.isneginf(before), 0.0, found)
+    return found
