@@ -214,7 +214,7 @@ class Deep(nn.Module):
 
 
 def spirals(quick: bool) -> Task:
-    """Two spirals wound about each other, through 100 layers of 32 units, with PyTorch's default weights."""
+    """Two spirals wound about each other, through 100 layers of 32 units, with PyTorch's default weights unless said."""
     width = 32
 
     def points(rng: np.random.Generator, n: int) -> Labelled:
@@ -227,11 +227,11 @@ def spirals(quick: bool) -> Task:
         test = points(rng, 1000)
         return iter(lambda: points(rng, 64), None), test
 
-    def deep(block: Callable[[nn.Module], nn.Module]) -> tuple[Net, float]:
+    def deep(block: Callable[[nn.Module], nn.Module], init: str = "default", lr: float = 1e-3) -> tuple[Net, float]:
         def make(rng: np.random.Generator) -> nn.Module:
-            return Deep(2, [block(nn.Linear(width, width, seed=rng)) for _ in range(DEPTH)], 2, width, rng)
+            return Deep(2, [block(nn.Linear(width, width, init=init, seed=rng)) for _ in range(DEPTH)], 2, width, rng)
 
-        return make, 1e-3
+        return make, lr
 
     return Task(
         f"two spirals, tanh MLPs of depth {DEPTH}",
@@ -242,6 +242,7 @@ def spirals(quick: bool) -> Task:
         "test accuracy of each seed",
         {
             "plain": deep(lambda linear: nn.Sequential(linear, nn.Tanh())),
+            "orthogonal, rate 1e-4": deep(lambda linear: nn.Sequential(linear, nn.Tanh()), "orthogonal", 1e-4),
             "LayerNorm": deep(lambda linear: nn.Sequential(linear, nn.LayerNorm(width), nn.Tanh())),
             "BatchNorm1d": deep(lambda linear: nn.Sequential(linear, nn.BatchNorm1d(width), nn.Tanh())),
             "residual, scale 0.1": deep(lambda linear: nn.Residual(nn.Sequential(linear, nn.Tanh()), DEPTH**-0.5)),

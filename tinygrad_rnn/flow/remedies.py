@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
@@ -34,7 +35,7 @@ def remedies_for(graph: Graph, steps: Steps, kind: str, modules: list) -> list[R
     roles, n = roles_of(graph, steps), max(len(steps) - 1, 1)
     relu = any(op is not None and op.name == "relu" for op in graph.ops)
     found = _of_matrices(graph, roles, kind, relu)
-    found += [remedy for number, gate in enumerate(roles.gates) for remedy in _of_gates(gate, n, number)]
+    found += _of_gates(roles.gates, n)
     found += _of_inputs(graph, roles) + _of_layers(modules, n, relu)
     unique = {remedy.name: remedy for remedy in found}
     return list(unique.values())
@@ -120,7 +121,7 @@ class Written:
             arrays = "[p.value for p in net.parameters() if p.ndim > 1]"
         else:
             arrays = self._listed(".value", lambda name, gates: f"*np.split({name}, {gates})")
-        if arrays.count(",") == 0 and "*" not in arrays and not self._all:
+        if len(self._names) == 1 and "*" not in arrays:
             return f"w = {arrays[1:-1]}; {statement.replace('(seed)', '(0)')}"
         return f"for seed, w in enumerate({arrays}): {statement}" if "seed" in statement else f"for w in {arrays}: {statement}"
 
@@ -129,13 +130,36 @@ class Written:
         if self._all:
             return f"for w in [p for p in net.parameters() if p.ndim > 1]: {statement}"
         arrays = self._listed("", lambda name, gates: f"*{name}.chunk({gates})")
-        if arrays.count(",") == 0 and "*" not in arrays:
+        if len(self._names) == 1 and "*" not in arrays:
             return f"w = {arrays[1:-1]}; {statement}"
         return f"for w in {arrays}: {statement}"
 
     def _listed(self, suffix: str, split: Callable[[str, int], str]) -> str:
+        if len(self._names) > 4 and set(self._gates) == {1} and (numbered := _numbered(self._names, suffix)):
+            return numbered
         items = zip(self._names, self._gates, strict=True)
         return f"[{', '.join(split(name + suffix, gates) if gates > 1 else name + suffix for name, gates in items)}]"
+
+
+def _numbered(expressions: list[str], suffix: str) -> str:
+    """Expressions that differ in one number, which counts up, as a list comprehension; empty where they do not."""
+    split = [re.split(r"(\d+)", expression) for expression in expressions]
+    if len({len(parts) for parts in split}) > 1:
+        return ""
+    varying = [at for at, tokens in enumerate(zip(*split, strict=True)) if len(set(tokens)) > 1]
+    if len(varying) != 1 or not split[0][varying[0]].isdecimal():
+        return ""
+    at = varying[0]
+    numbers = [int(parts[at]) for parts in split]
+    step = numbers[1] - numbers[0]
+    if step < 1 or numbers != list(range(numbers[0], numbers[-1] + 1, step)):
+        return ""
+    before, after = "".join(split[0][:at]), "".join(split[0][at + 1 :])
+    counted = f"range({numbers[0]}, {numbers[-1] + 1}{f', {step}' if step > 1 else ''})"
+    if before.endswith("["):
+        return f"[{before}k{after}{suffix} for k in {counted}]"
+    owner, _, name = before.rpartition(".")
+    return f'[getattr({owner}, f"{name}{{k}}"){suffix} for k in {counted}]' if not after else ""
 
 
 def _attribute(name: str) -> str:
@@ -162,44 +186,53 @@ def _for_blocks(names: list[str], draw: Callable[[np.ndarray, int], np.ndarray])
 # ---- biases and inputs
 
 
-def _of_gates(gate: Gate, n: int, number: int) -> list[Remedy]:
-    """Biases with which a gate keeps half of a state over all steps, and ones that spread over all scales (chrono)."""
-    first = next((name for name in gate.biases if "hh" in name), next(iter(gate.biases)))
-    entries = gate.biases[first]
+def _of_gates(gates: list[Gate], n: int) -> list[Remedy]:
+    """Biases with which the gates of the carry keep half of a state over all steps, and ones that spread over all scales
+    (chrono), for every gate that keeps a state."""
+    if not gates:
+        return []
     half = round(log(n / log(2)) if n > 1 else 1.0, 1)
-    chrono = np.log(np.linspace(1, max(n, 2), len(entries)))
-    label = "" if number == 0 else f" {number + 1}"
+    which = "the gate that keeps" if len(gates) == 1 else f"the {len(gates)} gates that keep"
 
-    def setting(value: Any) -> Callable[[Subject], None]:
+    def setting(value: Callable[[int], Any]) -> Callable[[Subject], None]:
         def apply(subject: Subject) -> None:
-            for name, at in gate.biases.items():
-                subject.value(name)[at] = gate.sign * value if name == first else 0.0
+            for gate in gates:
+                for name, at in gate.biases.items():
+                    subject.value(name)[at] = gate.sign * value(len(at)) if name == _written_to(gate) else 0.0
 
         return apply
 
-    where = _span(entries)
-    adds = "  # they add up: one is enough" if len(gate.biases) > 1 else ""
-    minus = "-" if gate.sign < 0 else ""
+    def written(value: Callable[[int], str], array: str) -> str:
+        lines, adds = [], False
+        for gate in gates:
+            first = _written_to(gate)
+            minus = "-" if gate.sign < 0 else ""
+            lines.append(f"{_attribute(first)}{array}[{_span(gate.biases[first])}] = {minus}{value(len(gate.biases[first]))}")
+            others = [(name, at) for name, at in gate.biases.items() if name != first]
+            lines += [f"{_attribute(name)}{array}[{_span(at)}] = 0" for name, at in others]
+            adds |= bool(others)
+        return "; ".join(lines) + ("  # they add up: one is enough" if adds else "")
 
-    def written(value: str, array: str) -> str:
-        others = [f"{_attribute(name)}{array}[{_span(at)}] = 0" for name, at in gate.biases.items() if name != first]
-        return "; ".join([f"{_attribute(first)}{array}[{where}] = {minus}{value}", *others]) + adds
-
-    logs = f"linspace(1, {max(n, 2)}, {len(entries)})"
+    top = max(n, 2)
     return [
         Remedy(
-            f"bias of {half:g} for the gate that keeps{label}",
-            setting(half),
-            written(f"{half:g}", ".value"),
-            written(f"{half:g}", ""),
+            f"bias of {half:g} for {which}",
+            setting(lambda size: half),
+            written(lambda size: f"{half:g}", ".value"),
+            written(lambda size: f"{half:g}", ""),
         ),
         Remedy(
-            f"chrono bias for the gate that keeps{label}",
-            setting(chrono),
-            written(f"np.log(np.{logs})", ".value"),
-            written(f"torch.{logs}.log()", ""),
+            f"chrono bias for {which}",
+            setting(lambda size: np.log(np.linspace(1, top, size))),
+            written(lambda size: f"np.log(np.linspace(1, {top}, {size}))", ".value"),
+            written(lambda size: f"torch.linspace(1, {top}, {size}).log()", ""),
         ),
     ]
+
+
+def _written_to(gate: Gate) -> str:
+    """Of biases that add up, the one to write to: that of the recurrent product, if it has one."""
+    return next((name for name in gate.biases if "hh" in name), next(iter(gate.biases)))
 
 
 def _span(entries: np.ndarray) -> str:

@@ -3,6 +3,7 @@ input in, which biases move the gates of the carry. A cell that a user wrote has
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,7 +73,13 @@ def roles_of(graph: Graph, steps: Steps) -> Roles:
                         squares += float(np.sum(np.square(graph.values[j], dtype=np.float64)))
                         count += int(np.prod(graph.shape(j)))
     size = float(np.sqrt(squares / count)) if count else 0.0
-    return Roles(list(crossed), list(recurrent), list(inputs), list(biases), _gates(graph, walker), size)
+    names = [sorted(found, key=_natural) for found in (crossed, recurrent, inputs, biases)]
+    return Roles(*names, _gates(graph, walker), size)
+
+
+def _natural(name: str) -> list:
+    """A key that puts layer 2 before layer 10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _parameters(graph: Graph, j: int, origin: list[int]) -> list[int]:

@@ -18,6 +18,9 @@ from .words import times
 Train = Callable[[Any], Sequence[float]]
 SHOWN = 2  # remedies that a verdict names
 WORTH = 0.5  # nats by which a remedy has to be better
+LOSSES = {
+    "cross_entropy", "nll_loss", "mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss", "binary_cross_entropy_with_logits"
+}  # fmt: skip
 MOST = 1000.0  # nats: a signal that is lost altogether counts as having changed by this much
 
 
@@ -53,7 +56,9 @@ class WhatIf:
         return _left(self.verdict)
 
     def __str__(self) -> str:
-        text = f"{self.name}: {_nats(self.nats_before)} -> {_nats(self.nats_after)} nats, "
+        text = (
+            f"{self.name}: {_nats(self.nats_before)} -> {_nats(self.nats_after)} nats (a factor of {times(self.nats_after)}), "
+        )
         text += f"loss {self.loss_before:.4g} -> {self.loss_after:.4g}"
         if self.trained is not None:
             ends = [_end(losses) for losses in self.trained]
@@ -188,23 +193,32 @@ def advice_for(graph: Graph, call: Call | None, trace: Callable, verdict: Verdic
         except (TypeError, ValueError, RuntimeError, AttributeError):
             continue  # this net cannot have it: a layer that changes the shape cannot have a path around it
     trials.sort(key=lambda trial: sickness(trial.verdict))
-    better = [trial for trial in trials if _is_better(trial, ill)]
+    is_loss = _is_loss(graph)
+    better = [trial for trial in trials if _is_better(trial, ill, is_loss)]
     return _told(better[:SHOWN], len(trials)), tuple(trials)
 
 
-def _is_better(trial: WhatIf, ill: float) -> bool:
+def _is_better(trial: WhatIf, ill: float, is_loss: bool) -> bool:
     if trial.after is None or not np.isfinite(trial.loss_after) or trial.verdict.kind in ("not finite", "no signal"):
         return False
     changes = [(trial.before.total, trial.after.total), (trial.nats_before, trial.nats_after)]
     smaller = all(np.isfinite(after) and abs(after) < abs(before) for before, after in changes)
-    return sickness(trial.verdict) < ill - WORTH and smaller
+    undone = is_loss and trial.loss_after > 2 * trial.loss_before + 1e-12  # what training had learned is gone
+    return sickness(trial.verdict) < ill - WORTH and smaller and not undone
+
+
+def _is_loss(graph: Graph) -> bool:
+    """Whether the traced number is a loss, which is better when it is smaller; a sum of outputs is none."""
+    nodes = [graph.root, *graph.inputs_of[graph.root]]
+    return any((op := graph.ops[i]) is not None and op.name in LOSSES for i in nodes)
 
 
 def _told(better: list[WhatIf], count: int) -> str:
     if not better:
         return ""
-    lines = [f"Tried on a copy, on the same batch ({count} remedies; before training):"]
+    tried = "1 remedy" if count == 1 else f"{count} remedies"
+    lines = [f"Tried on a copy, on the same batch, without training ({tried}, these helped most):"]
     for trial in better:
-        lines.append(f"- {trial}; {times(trial.nats_after)} times the gradient arrives.")
+        lines.append(f"- {trial}.")
         lines += [f"    here     {trial.code}", f"    PyTorch  {trial.torch}"] if trial.code else []
     return "\n".join(lines)

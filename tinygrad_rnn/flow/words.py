@@ -143,7 +143,8 @@ def _lead(n: Numbers) -> list[str]:
         )
         left = "1/100 is left" if n["rate"] < 0 else "it has grown 100 times"
         out.append(f"After {_few(n['reach'])} {unit}s {left}; this net was given {n['lags']}.")
-    out.append(f"{_span(n)} {who} is {times(total)} times what it was at the last {unit} ({total:+.1f} nats).")
+    middle = f", in the middle one of {n['sequences']} sequences," if n["sequences"] > 1 else ""
+    out.append(f"{_span(n)}{middle} {who} is {times(total)} times what it was at the last {unit} ({total:+.1f} nats).")
     return out
 
 
