@@ -99,6 +99,8 @@ class Trace(Graph):
         return [remedy.name for remedy in remedies_of(self, self._call, why_of(self))]
 
     def _advice(self, graph: Graph, verdict: Verdict) -> tuple[str, tuple]:
+        if verdict.where == "one layer":  # lost on its way down, whatever happens in time
+            verdict = why_of(self, "layer")
         return advice_for(self, self._call, trace, verdict)
 
 

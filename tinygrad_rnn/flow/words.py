@@ -107,12 +107,12 @@ def _knocked_out(n: Numbers) -> list[str]:
     carry, both = n["alone"]["carry"], n["total_nats"]
     paths = f"the paths through {_names(n)}"
     if n["shares"]["recurrent"] < ENOUGH and abs(both - carry) < ENOUGH:
-        return [f"{_span(n)} the carry, the paths through no matrix, {_change(carry)}; {paths} change nothing."]
+        return [f"{_span(n)} the carry, the paths through no weights, {_change(carry)}; {paths} change nothing."]
     if not isfinite(carry):
         return [f"{_span(n)} nothing comes through on the carry alone; with {paths} the gradient {_change(both)}."]
     difference = both - carry
     does = "bring back" if difference > 0 and carry < 0 else "add" if difference > 0 else "take"
-    return [f"{_span(n)} the carry, the paths through no matrix, alone {_change(carry)}; {paths} {does} {nats(difference)}."]
+    return [f"{_span(n)} the carry, the paths through no weights, alone {_change(carry)}; {paths} {does} {nats(difference)}."]
 
 
 def _change(x: float) -> str:
@@ -123,7 +123,7 @@ def _change(x: float) -> str:
 
 def _names(n: Numbers) -> str:
     names = list(n["weights"])
-    return _listed(names) if 0 < len(names) <= 2 else "matrices"
+    return _listed(names) if 0 < len(names) <= 2 else "weights"
 
 
 def _lead(n: Numbers) -> list[str]:
@@ -138,18 +138,41 @@ def _lead(n: Numbers) -> list[str]:
     if n["same"] and n["even"] and n["steps"] > 2 and abs(n["rate"]) > 5e-4 and abs(total) > 0.1:
         way, half = ("loses", "halves") if n["rate"] < 0 else ("gains", "doubles")
         out.append(
-            f"Each {unit} back {who} {way} {_small(n['rate'])}, a factor of {exp(n['rate']):.2g}: it {half} every "
-            f"{_few(log(2) / abs(n['rate']))} {unit}s."
+            f"Each {unit} back {who} {way} {_small(n['rate'])}, a factor of {_factor(n['rate'])}: it {half} every "
+            f"{_every(log(2) / abs(n['rate']), unit)}."
         )
         left = "1/100 is left" if n["rate"] < 0 else "it has grown 100 times"
-        out.append(f"After {_few(n['reach'])} {unit}s {left}; this net was given {n['lags']}.")
-    middle = f", in the middle one of {n['sequences']} sequences," if n["sequences"] > 1 else ""
-    out.append(f"{_span(n)}{middle} {who} is {times(total)} times what it was at the last {unit} ({total:+.1f} nats).")
+        out.append(f"After {_plural(n['reach'], unit)} {left}; this net was given {n['lags']}.")
+    out.append(f"{_span(n)} {_left(total, who, n['sequences'])}.")
     return out
+
+
+def _left(total: float, who: str, sequences: int) -> str:
+    """What is left of a gradient, or how it has grown."""
+    middle = f" in the middle one of {sequences} sequences" if sequences > 1 else ""
+    if abs(total) < 0.05:
+        return f"{who} keeps its size{middle} ({total:+.2f} nats)"
+    if total < 0:
+        return f"{times(total)} of {who} is left{middle} ({total:+.1f} nats)"
+    return f"{who} grows to {times(total)} times its size{middle} ({total:+.1f} nats)"
 
 
 def _small(x: float) -> str:
     return f"{abs(x):.2f} nats" if abs(x) >= 0.095 else f"{abs(x):.2g} nats"
+
+
+def _factor(rate: float) -> str:
+    return f"{exp(rate):.3g}" if abs(rate) < 0.1 else f"{exp(rate):.2g}"
+
+
+def _plural(x: float, unit: str) -> str:
+    shown = _few(x)
+    return f"{shown} {unit}" if shown == "1" else f"{shown} {unit}s"
+
+
+def _every(x: float, unit: str) -> str:
+    shown = _few(x)
+    return unit if shown == "1" else f"{shown} {unit}s"
 
 
 def _few(x: float) -> str:
@@ -162,7 +185,7 @@ PART_WORDS = {
     "gates": "the gates",
     "constants": "constant factors (leak, decay, scale)",
     "carry": "the carry",
-    "recurrent": "the paths through matrices",
+    "recurrent": "the paths through weights",
     "sums": "paths adding up",
 }
 
@@ -211,10 +234,12 @@ def _place(n: Numbers) -> list[str]:
         return [f"{who.capitalize()} {_changes(place.nats[0])} at the first {unit} back, {at} = {n['at_t']}, next to the loss."]
     if place.where == "two phases":
         first, second = place.nats
-        return [
-            f"It goes in two phases: {first:+.2g} nats a {unit} down to {at} = {n['at_t']}, {second:+.2g} before it.",
-        ]
+        return [f"It goes in two phases: {_rate(first)} nats a {unit} down to {at} = {n['at_t']}, {_rate(second)} before it."]
     return []
+
+
+def _rate(x: float) -> str:
+    return f"{x:+.2g}" if abs(x) > 5e-4 else "0"
 
 
 def _beside(n: Numbers) -> list[str]:
@@ -225,8 +250,7 @@ def _beside(n: Numbers) -> list[str]:
     if not isfinite(left):
         return [f"{_span(n)} nothing is left of the gradient, all losses and paths together."]
     return [
-        f"{_span(n)} the gradient, all losses and paths together, is {times(left)} times what it was at the last {unit} "
-        f"({left:+.1f} nats).",
+        f"{_span(n)} {_left(left, 'the gradient of all losses and paths', 0)}.",
         f"The signal of the last {unit} alone is another quantity, and the rest is about it.",
     ]
 
@@ -272,7 +296,7 @@ def _state(n: Numbers) -> list[str]:
             out.append(f"{name} has spectral norm {w['spectral_norm']:.2f} and spectral radius {w['spectral_radius']:.2f}.")
     kept = n["kept"]
     if kept:
-        half = f"half of it for {_few(kept['half_life'])} {n['unit']}s" if isfinite(kept["half_life"]) else "all of it"
+        half = f"half of it for {_plural(kept['half_life'], n['unit'])}" if isfinite(kept["half_life"]) else "all of it"
         out.append(f"The {' and '.join(kept['gates'])} gates keep {kept['mean']:.2f} of a state a {n['unit']}, {half}.")
     slopes = n["slopes"]
     if slopes and abs(n["saturation_nats"]) > ENOUGH and not kept:
