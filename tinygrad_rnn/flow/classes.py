@@ -16,7 +16,7 @@ Key = tuple  # of a class: the states that the matrices on its paths read; () is
 Class = tuple[Key, int]  # and the number of the state that they arrive at
 CARRY: Key = ()
 MOST_READS = 15  # where matrices read more than these, as in stacks of many layers, all paths through matrices are one class
-PARTS = ("saturation", "weights", "gates", "constants", "other")
+PARTS: tuple[str, ...] = ("saturation", "weights", "gates", "constants", "other")
 
 
 @dataclass(eq=False)
@@ -110,7 +110,8 @@ def _chain(layout: Layout, members: Edges, graph: Graph, order: list[int]) -> li
     if any(copy not in entered and n > 0 for n, copy in enumerate(copies)):
         return None  # a second state whose paths run beside those of the first
     elements: list[Element] = []
-    far, block = 0, []
+    far = 0
+    block: list[tuple[int, Key]] = []
     for n, copy in enumerate(copies):
         if copy[0] >= layout.count:
             continue

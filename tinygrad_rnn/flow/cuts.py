@@ -82,7 +82,8 @@ def find_cuts(graph: Graph, steps: Steps, joined: list[bool]) -> list[Cut]:
         before = [j for j in graph.inputs_of[i] if graph.records[j].requires_grad and coordinate[j] is not None]
         if v is not None and before and not any(j in graph.cut for j in graph.inputs_of[i]):
             places.setdefault((v, "no_grad"), []).extend(before)
-    whole, partial = [], {}
+    whole: list[Cut] = []
+    partial: dict[tuple, Cut] = {}
     for (v, op), before in sorted(places.items(), reverse=True):
         at = steps.labels[v] if 0 <= v < len(steps.labels) else steps.labels[0] + v
         label = NodeView(graph, _named(graph, before)).label

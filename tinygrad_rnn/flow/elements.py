@@ -30,7 +30,7 @@ _UNARY_WITH_CONSTANT = {"pow", "maximum", "minimum", "logaddexp", "hypot", "arct
 def origins(graph: Graph, signals: frozenset[int] | set[int] = frozenset()) -> list[int]:
     """By position: CONSTANT, PARAMETER (made from parameters and constants) or SIGNAL (depends on data). `signals` are
     positions that count as data whatever made them."""
-    out = []
+    out: list[int] = []
     for i, role in enumerate(graph.roles):
         op = graph.ops[i]
         if op is None:

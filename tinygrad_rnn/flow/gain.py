@@ -25,8 +25,8 @@ PART_NAMES = (*PARTS, "sums", *GROUPS)
 class Gain:
     """The backward signal of one loss by lag, in nats, by classes of paths and by parts.
 
-    Paths from one step's states to those of the step before are of two kinds: the carry, which goes through no matrix, and the
-    recurrent ones, which go through one. Where a class of paths is one chain of ops its decay splits into parts.
+    Paths from one step's states to those of the step before are of two kinds: the carry, which goes through no weights, and the
+    recurrent ones, which do. Where a class of paths is one chain of ops its decay splits into parts.
 
     axis        "t" (back through time) or "layer" (back through depth)
     lags        (n + 1,) steps before the last one, 0..n; every sequence is counted from its own last step

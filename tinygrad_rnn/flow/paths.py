@@ -121,7 +121,8 @@ class Walker:
 
     def _in_pieces(self, n: int, signal: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
         """Cotangents of the states of step n, handed on to their pieces."""
-        ends, out = set(self.steps.at[n - 1]), {}
+        ends = set(self.steps.at[n - 1])
+        out: dict[int, np.ndarray] = {}
         todo = list(signal.items())
         while todo:
             i, g = todo.pop()
@@ -157,7 +158,7 @@ class Walker:
         seeds = {k: signal[order[k]] for k in layout.seeds if order[k] in signal}
         # to be measured: what is read ("seed"), what is there when a node's turn comes ("at"), what of it came from other nodes
         # ("came"), what a fused cell has inside ("inside"), what arrives ("end")
-        arrays = {("seed", k): by_row(g, axes[k], rows) for k, g in seeds.items()}
+        arrays: dict[tuple, np.ndarray] = {("seed", k): by_row(g, axes[k], rows) for k, g in seeds.items()}
         frontier: dict[int, dict[Key, np.ndarray]] = {}
         for k in range(layout.count):
             entries = frontier.pop(k, {})
@@ -327,7 +328,8 @@ class Walker:
             after = (
                 end if following is None else log_joint([logs[c] for k in following if (c := ("at", *k)) in logs], self.rows)
             )
-            parts[part] = parts.get(part, 0.0) + difference(after, before)
+            nats = difference(after, before)
+            parts[part] = parts[part] + nats if part in parts else nats
             before = after
         return parts
 
@@ -370,5 +372,5 @@ class Walker:
                 inside = constant_inside(self.graph, order[start[0]], layout.edges[start[0]][0][0])
             if inside:
                 parts["gates"] = parts["gates"] - inside
-                parts["constants"] = parts.get("constants", 0.0) + inside
+                parts["constants"] = parts.get("constants", np.zeros(self.rows)) + inside
         return parts

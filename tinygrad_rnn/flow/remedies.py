@@ -183,6 +183,14 @@ def _for_blocks(names: list[str], draw: Callable[[np.ndarray, int], np.ndarray])
     return apply
 
 
+def _for_arrays(names: list[str], change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Subject], None]:
+    def apply(subject: Subject) -> None:
+        for name in names:
+            subject.value(name)[...] = change(subject.value(name))
+
+    return apply
+
+
 # ---- biases and inputs
 
 
@@ -247,7 +255,7 @@ def _of_inputs(graph: Graph, roles: Roles) -> list[Remedy]:
         found.append(
             Remedy(
                 f"input weights times {scale:g}",
-                lambda subject: [np.multiply(v := subject.value(name), scale, out=v) for name in roles.inputs],
+                _for_arrays(roles.inputs, lambda w: w * scale),
                 Written(graph, roles.inputs).here(f"w *= {scale:g}"),
                 Written(graph, roles.inputs).torch(f"w.mul_({scale:g})"),
             )
@@ -257,7 +265,7 @@ def _of_inputs(graph: Graph, roles: Roles) -> list[Remedy]:
         found.append(
             Remedy(
                 "biases of 0",
-                lambda subject: [subject.value(name).fill(0) for name in plain],
+                _for_arrays(plain, np.zeros_like),
                 Written(graph, plain).here("w[...] = 0"),
                 Written(graph, plain).torch("torch.nn.init.zeros_(w)"),
             )
@@ -266,6 +274,19 @@ def _of_inputs(graph: Graph, roles: Roles) -> list[Remedy]:
 
 
 # ---- layers
+
+
+def _for_modules(wanted: Callable[[Any], bool], change: Callable[[Any], None]) -> Callable[[Subject], None]:
+    def apply(subject: Subject) -> None:
+        for module in subject.modules:
+            if wanted(module):
+                change(module)
+
+    return apply
+
+
+def _is_tower(module: Any) -> bool:
+    return isinstance(module, Sequential) and sum(isinstance(x, Linear) for x in module) > 2
 
 
 def _of_layers(modules: list, n: int, relu: bool) -> list[Remedy]:
@@ -277,7 +298,7 @@ def _of_layers(modules: list, n: int, relu: bool) -> list[Remedy]:
         found.append(
             Remedy(
                 f"leaky units, leak {leak:g}",
-                lambda s: [_become(m, LeakyRNN, leak=leak) for m in s.modules if type(m) is RNN],
+                _for_modules(lambda m: type(m) is RNN, lambda m: _become(m, LeakyRNN, leak=leak)),
                 f"tr.nn.LeakyRNN(..., leak={leak:g}) for RNN",
                 f"h = {1 - leak:g} * h + {leak:g} * cell(x, h) for h = cell(x, h)",
             )
@@ -286,7 +307,7 @@ def _of_layers(modules: list, n: int, relu: bool) -> list[Remedy]:
             found.append(
                 Remedy(
                     "relu and identity weights (IRNN)",
-                    lambda s: [_irnn(m) for m in s.modules if type(m) is RNN],
+                    _for_modules(lambda m: type(m) is RNN, _irnn),
                     'tr.nn.RNN(..., nonlinearity="relu", init="identity") with biases of 0',
                     'torch.nn.RNN(..., nonlinearity="relu"), torch.nn.init.eye_(w) for its weight_hh, biases of 0',
                 )
@@ -295,7 +316,7 @@ def _of_layers(modules: list, n: int, relu: bool) -> list[Remedy]:
         found.append(
             Remedy(
                 f"a leak of {leak:g}",
-                lambda s: [setattr(m, "leak", leak) for m in s.modules if isinstance(m, LeakyRNN)],
+                _for_modules(lambda m: isinstance(m, LeakyRNN), lambda m: setattr(m, "leak", leak)),
                 f"tr.nn.LeakyRNN(..., leak={leak:g})",
                 f"h = {1 - leak:g} * h + {leak:g} * phi",
             )
@@ -340,14 +361,14 @@ def _of_depth(modules: list, n: int) -> list[Remedy]:
     found = []
     scale = float(f"{n**-0.5:.2g}")
     residual = [m for m in modules if isinstance(m, Residual)]
-    towers = [m for m in modules if isinstance(m, Sequential) and sum(isinstance(x, Linear) for x in m) > 2]
+    towers = [m for m in modules if _is_tower(m)]
     mlps = [m for m in modules if type(m) is MLP]
     lists = [m for m in modules if type(m) is not MLP and _list_of_layers(m)]
     if residual and any(m.scale != scale for m in residual):
         found.append(
             Remedy(
                 f"residual scale {scale:g}",
-                lambda s: [setattr(m, "scale", scale) for m in s.modules if isinstance(m, Residual)],
+                _for_modules(lambda m: isinstance(m, Residual), lambda m: setattr(m, "scale", scale)),
                 f"tr.nn.Residual(layer, scale={scale:g})",
                 f"x + {scale:g} * layer(x)",
             )
@@ -358,7 +379,7 @@ def _of_depth(modules: list, n: int) -> list[Remedy]:
             for m in s.modules:
                 if type(m) is MLP:
                     _become(m, _ResidualMLP, scale=scale)
-                elif isinstance(m, Sequential) and sum(isinstance(x, Linear) for x in m) > 2:
+                elif _is_tower(m):
                     _rebuild(m, _with_paths(list(m), scale))
                 elif _list_of_layers(m):
                     name = _list_of_layers(m)
@@ -376,11 +397,7 @@ def _of_depth(modules: list, n: int) -> list[Remedy]:
         found.append(
             Remedy(
                 "layer normalisation before every activation",
-                lambda s: [
-                    _rebuild(m, _with_norms(list(m)))
-                    for m in s.modules
-                    if isinstance(m, Sequential) and sum(isinstance(x, Linear) for x in m) > 2
-                ],
+                _for_modules(_is_tower, _normalise),
                 "tr.nn.LayerNorm(features) after every Linear",
                 "torch.nn.LayerNorm(features) after every Linear",
             )
@@ -424,6 +441,10 @@ def _with_paths(modules: list, scale: float) -> list:
     return blocks
 
 
+def _normalise(tower: Any) -> None:
+    _rebuild(tower, _with_norms(list(tower)))
+
+
 def _with_norms(modules: list) -> list:
     out = []
     for i, module in enumerate(modules):
@@ -436,30 +457,27 @@ def _with_norms(modules: list) -> list:
 
 def _of_activations(modules: list) -> list[Remedy]:
     """Another non-linearity where the one there is is known to shrink: sigmoid, or relu units that are off."""
-    named = [m for m in modules if getattr(m, "nonlinearity", None) in ("sigmoid", "relu")]
+    named = {getattr(m, "nonlinearity", None) for m in modules}
     listed = [m for m in modules if isinstance(m, Sequential) and any(isinstance(x, activation.Sigmoid) for x in m)]
     found = []
-    if any(m.nonlinearity == "sigmoid" for m in named) or listed:
+    if "sigmoid" in named or listed:
 
-        def tanh(s: Subject) -> None:
-            for m in s.modules:
-                if getattr(m, "nonlinearity", None) == "sigmoid":
-                    m.nonlinearity = "tanh"
-                if isinstance(m, Sequential):
-                    _rebuild(m, [activation.Tanh() if isinstance(x, activation.Sigmoid) else x for x in m])
+        def tanh(m: Any) -> None:
+            if isinstance(m, Sequential):
+                _rebuild(m, [activation.Tanh() if isinstance(x, activation.Sigmoid) else x for x in m])
+            else:
+                m.nonlinearity = "tanh"
 
-        found.append(Remedy("tanh for sigmoid", tanh, 'nonlinearity="tanh", or tr.nn.Tanh()', "torch.tanh for torch.sigmoid"))
-    if any(m.nonlinearity == "relu" for m in named):
-
-        def slope(s: Subject) -> None:
-            for m in s.modules:
-                if getattr(m, "nonlinearity", None) == "relu":
-                    m.nonlinearity = "leaky_relu"
-
+        other = _for_modules(lambda m: isinstance(m, Sequential) or getattr(m, "nonlinearity", None) == "sigmoid", tanh)
+        found.append(Remedy("tanh for sigmoid", other, 'nonlinearity="tanh", or tr.nn.Tanh()', "torch.tanh for torch.sigmoid"))
+    if "relu" in named:
+        is_relu = _for_modules(
+            lambda m: getattr(m, "nonlinearity", None) == "relu", lambda m: setattr(m, "nonlinearity", "leaky_relu")
+        )
         found.append(
             Remedy(
                 "leaky relu for relu",
-                slope,
+                is_relu,
                 'nonlinearity="leaky_relu"',
                 "torch.nn.functional.leaky_relu for relu, in a loop of cells",
             )

@@ -73,8 +73,12 @@ def roles_of(graph: Graph, steps: Steps) -> Roles:
                         squares += float(np.sum(np.square(graph.values[j], dtype=np.float64)))
                         count += int(np.prod(graph.shape(j)))
     size = float(np.sqrt(squares / count)) if count else 0.0
-    names = [sorted(found, key=_natural) for found in (crossed, recurrent, inputs, biases)]
-    return Roles(*names, _gates(graph, walker), size)
+
+    def in_order(found: dict[str, None]) -> list[str]:
+        return sorted(found, key=_natural)
+
+    lists = in_order(crossed), in_order(recurrent), in_order(inputs), in_order(biases)
+    return Roles(lists[0], lists[1], lists[2], lists[3], _gates(graph, walker), size)
 
 
 def _natural(name: str) -> list:

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..graph import Graph, NodeView
+from ..graph import Graph
 from .cuts import Links, links
-from .elements import CONSTANT, SIGNAL, origins
+from .elements import SIGNAL, origins
 
 Axis = Literal["t", "layer"]
 LONGEST_DELAY = 8  # steps that a node may skip and still count as a state of those between
@@ -382,8 +382,8 @@ def _counted(graph: Graph, sources: Links) -> Steps | None:
     below = graph.descendants([start]) & live
     coordinate: list[int | None] = [None] * len(graph)
     for i in sorted(below):
-        before = [c for j in reads(graph, i) if (c := coordinate[j]) is not None]
-        coordinate[i] = (max(before) if before else 0) + (crosses(graph, i, origin) if before else 0)
+        earlier = [c for j in reads(graph, i) if (c := coordinate[j]) is not None]
+        coordinate[i] = max(earlier) + crosses(graph, i, origin) if earlier else 0
     end = max((c for c in coordinate if c is not None), default=0)
     at: Found = {c: set() for c in range(end)}
     for i in below:
@@ -462,11 +462,3 @@ def _tied(graph: Graph, below: set[int], origin: list[int]) -> bool:
     """Whether the matrix products of the way share a parameter, as the steps of a loop do."""
     uses = [j for i in below if crosses(graph, i, origin) for j in graph.inputs_of[i] if graph.roles[j] == "parameter"]
     return len(uses) > 2 and len(set(uses)) <= len(uses) / 2
-
-
-def label(graph: Graph, position: int) -> str:
-    """One line that says which node it is."""
-    return NodeView(graph, position).label
-
-
-__all__ = ["CONSTANT", "Axis", "Steps", "find_steps", "label", "reads"]

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..graph import Graph, NodeView
 from . import words
+from .cuts import Cut, find_cuts
 from .directions import kept_directions
 from .gain import GROUPS, PART_NAMES, Gain, Way
 from .profile import Place, place_of
@@ -136,23 +137,16 @@ def _not_finite(graph: Graph) -> Verdict | None:
 def _of_one_way(graph: Graph, steps: Steps) -> Verdict:
     way = Way(graph, steps, graph.root)
     if not way.first < way.last:
-        return Verdict(
-            "vanishing", words.cut_at_once(way), "", {"axis": steps.axis, **_cut_numbers(way)}, None, "cut", "one step"
-        )
+        cuts = find_cuts(graph, steps, way.joined)
+        numbers = {"axis": steps.axis, "cut": _cut(cuts[0]) if cuts else None}
+        return Verdict("vanishing", words.cut_at_once(way), "", numbers, None, "cut", "one step")
     found = way.gain()
     if not np.isfinite(found.rows[0]).any() and not np.isfinite(found.total_rows).any():
         return Verdict("no signal", words.no_signal(steps), "", {"axis": steps.axis}, found)
     return Judgement(graph, way, found).verdict()
 
 
-def _cut_numbers(way: Way) -> dict[str, Any]:
-    from .cuts import find_cuts
-
-    cuts = find_cuts(way.graph, way.steps, way.joined)
-    return {"cut": _cut(cuts[0]) if cuts else None}
-
-
-def _cut(cut) -> dict[str, Any]:
+def _cut(cut: Cut) -> dict[str, Any]:
     return {"t": cut.t, "op": cut.op, "label": cut.source, "whole": cut.whole, "times": cut.times}
 
 
@@ -177,7 +171,7 @@ class Judgement:
     def verdict(self) -> Verdict:
         kind = self._kind()
         self.numbers["kind"] = kind
-        part, where = self._part(kind), self.place.where
+        part, where = self._part(kind), str(self.place.where)
         cuts = self.numbers["cuts"]
         whole = bool(cuts) and cuts[0]["whole"] and (self.same or not np.isfinite(self.profile[-1]))
         if whole and kind in ("healthy", "narrow", "fading", "vanishing"):
@@ -316,7 +310,7 @@ class Judgement:
 
     def _by_layer(self) -> dict[str, Any]:
         """log norms of the recorded gradient of each layer's states, over all steps, and the layer that loses it."""
-        nothing = {"by_layer": {}, "lost_layer": None}
+        nothing: dict[str, Any] = {"by_layer": {}, "lost_layer": None}
         if self.way.steps.axis != "t" or self.graph.layers < 2 or self.way.steps.name:
             return nothing
         squares: dict[int, float] = {}

@@ -287,8 +287,8 @@ def _directions(n: Numbers) -> list[str]:
 
 def _state(n: Numbers) -> list[str]:
     """What the matrices, gates and activations are like."""
-    out = []
-    if n["kind"] in ("healthy",):
+    out: list[str] = []
+    if n["kind"] == "healthy":
         return out
     square = {name: w for name, w in n["weights"].items() if isfinite(w["spectral_radius"])}
     if n["axis"] == "t" and n["shares"]["recurrent"] > ENOUGH and "weights" in _pushing(n):
