@@ -15,6 +15,7 @@ from .elements import PASS
 Key = tuple  # of a class: the states that the matrices on its paths read; () is the carry
 Class = tuple[Key, int]  # and the number of the state that they arrive at
 CARRY: Key = ()
+TOGETHER = -1  # paths that arrive at all states by the same parts count as one class: a state may be one array or several
 MOST_READS = 15  # where matrices read more than these, as in stacks of many layers, all paths through matrices are one class
 PARTS: tuple[str, ...] = ("saturation", "weights", "gates", "constants", "other")
 
@@ -68,6 +69,11 @@ def analysed(layout: Layout, graph: Graph, order: list[int]) -> Layout:
             for _, j, read, _ in layout.edges[k]:
                 present[j].add(key if read is None else crossed(key, read, layout.merged))
     found = {(key, k) for k in layout.ends for key in present[k]}
+    for key in {key for key, _ in found}:
+        ends = [k for own, k in found if own == key]
+        if len(ends) > 1 and _levels(layout, _members(layout, present, (key, TOGETHER))) is not None:
+            found -= {(key, k) for k in ends}
+            found.add((key, TOGETHER))
     layout.classes = sorted(found, key=lambda one: (len(one[0]), str(one)))
     for one in layout.classes:
         copies = _members(layout, present, one)
@@ -88,7 +94,7 @@ Edges = dict[tuple[int, Key], list[tuple[int, Key, str]]]
 def _members(layout: Layout, present: list[set[Key]], one: Class) -> Edges:
     """Copies (node, class so far) on paths that end in a class, with the edges among them."""
     key, end = one
-    members: Edges = {(end, key): []}
+    members: Edges = {(k, key): [] for k in layout.ends if k == end or (end == TOGETHER and key in present[k])}
     for k in range(layout.count - 1, -1, -1):
         for own in present[k]:
             edges = []

@@ -82,12 +82,21 @@ def find_cuts(graph: Graph, steps: Steps, joined: list[bool]) -> list[Cut]:
         before = [j for j in graph.inputs_of[i] if graph.records[j].requires_grad and coordinate[j] is not None]
         if v is not None and before and not any(j in graph.cut for j in graph.inputs_of[i]):
             places.setdefault((v, "no_grad"), []).extend(before)
+    if not any(op == "no_grad" for _, op in places):  # what is recorded without gradients from the start on
+        for k in sorted(live - graph.cut):
+            v = coordinate[k]
+            if v is None or not graph.records[k].requires_grad:
+                continue
+            for j in graph.inputs_of[k]:
+                u = coordinate[j]
+                if graph.ops[j] is not None and not graph.records[j].requires_grad and u is not None and u < v:
+                    places.setdefault((v, "no_grad"), []).append(j)
     whole: list[Cut] = []
     partial: dict[tuple, Cut] = {}
     for (v, op), before in sorted(places.items(), reverse=True):
         at = steps.labels[v] if 0 <= v < len(steps.labels) else steps.labels[0] + v
         label = NodeView(graph, _named(graph, before)).label
-        across = any(coordinate[i] != v for i in before)
+        across = any(coordinate[i] != v or _is_piece(graph, steps, i, v) for i in before)
         if (v <= 0 and across) or (1 <= v <= len(joined) and not joined[v - 1]):
             whole.append(Cut(at, op, label, True, 1))
         elif across:
@@ -95,6 +104,15 @@ def find_cuts(graph: Graph, steps: Steps, joined: list[bool]) -> list[Cut]:
             times = partial[op, name].times + 1 if (op, name) in partial else 1
             partial[op, name] = Cut(at, op, label, False, times)
     return [*whole, *partial.values()]
+
+
+def _is_piece(graph: Graph, steps: Steps, i: int, v: int) -> bool:
+    """Whether node i shows a part of a state of the step before, by views alone."""
+    while graph.kind(i) == "view" and graph.inputs_of[i]:
+        (i,) = graph.inputs_of[i]
+        if 1 <= v <= len(steps.at) and i in steps.at[v - 1]:
+            return True
+    return False
 
 
 def _step_of(graph: Graph, coordinate: list[int | None], i: int, addressed: bool) -> int | None:

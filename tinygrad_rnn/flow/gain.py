@@ -144,7 +144,7 @@ class Way:
             raise ValueError("the gain along steps needs at least two steps that the loss depends on")
         self.walker.find_rows(self.last)
         self.rows = self.walker.rows
-        self.lengths = self._lengths()
+        self.begins, self.lengths = self._lengths()
         self.joined = [self.walker.joined(n) for n in range(1, len(steps))]
         self.first = next((n for n in range(self.last, 0, -1) if not self.joined[n - 1]), 0)
 
@@ -183,14 +183,19 @@ class Way:
     def held(self, n: int, before: Cotangents, after: Cotangents) -> Cotangents:
         """The signal one step back, that of sequences for which step n is padding handed on as it is."""
         padded = self.lengths < n
-        if not padded.any() or len(self.steps.at[n]) != len(self.steps.at[n - 1]):
+        if not padded.any():
             return after
         out = {}
-        for i, j in zip(self.steps.at[n], self.steps.at[n - 1], strict=True):
+        for j in self.steps.at[n - 1]:
+            kind = self._kind(j)
+            i = next((i for i in self.steps.at[n] if self._kind(i) == kind), None)
             if i in before or j in after:
                 new = after.get(j, np.zeros(self.graph.shape(j)))
-                out[j] = np.where(self.walker.per_row(padded, new.ndim), before.get(i, np.zeros_like(new)), new)
+                out[j] = np.where(self.walker.per_row(padded, new.ndim), before[i] if i in before else np.zeros_like(new), new)
         return out
+
+    def _kind(self, i: int) -> tuple:
+        return self.graph.ops[i], self.graph.records[i].name, self.graph.addresses[i].layer
 
     def gain(self) -> Gain:
         split: list[dict[str, np.ndarray]] = []
@@ -204,7 +209,7 @@ class Way:
 
         trail = np.stack(self.follow(back))
         started = self._ended.copy()
-        align = _Alignment(self.last, self.first, np.minimum(started, self.lengths), self.rows)
+        align = _Alignment(self.last, np.maximum(self.first, self.begins), np.minimum(started, self.lengths))
         rows = align.points(trail)
         zero = np.zeros(self.rows)
         empty = np.zeros((len(split), self.rows))
@@ -239,18 +244,22 @@ class Way:
             **{part: _mean(x, counted) for part, x in by_part.items()},
         )
 
-    def _lengths(self) -> np.ndarray:
-        """(rows,) the last step that each sequence has, where lengths were given; the last of all otherwise."""
-        ends = np.full(self.rows, len(self.steps))
+    def _lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """(rows,) the first and the last step that each sequence has, where lengths were given; backwards in time a sequence
+        begins at its end. The first and last of all otherwise."""
+        begins, ends = np.zeros(self.rows, int), np.full(self.rows, len(self.steps))
         for n in range(self.last, 0, -1):
             for i in (*self.steps.at[n], *self.walker.positions(n)):
                 op = self.graph.ops[i]
                 if op is not None and op.name == "select_steps":
-                    lengths = np.asarray(self.graph.records[i].params["lengths"])
-                    if lengths.shape == (self.rows,):
-                        shift = n - int(self.graph.records[i].params["t"])
-                        return lengths + (shift - 1)
-        return ends
+                    params = self.graph.records[i].params
+                    lengths, t = np.asarray(params["lengths"]), int(params["t"])
+                    if lengths.shape != (self.rows,):
+                        continue
+                    if self.steps.name == "backwards":
+                        return np.maximum(n + t - (lengths - 1), 0), ends
+                    return begins, lengths + (n - t - 1)
+        return begins, ends
 
     def _alone(self, shares: dict[str, np.ndarray], align: _Alignment) -> dict[str, np.ndarray]:
         if any(not np.nanmax(np.abs(shares[kind]), initial=0) > 0 for kind in GROUPS):
@@ -275,7 +284,7 @@ class Way:
         if alone and not (self.first and self.graph.grads[self.steps.at[self.first - 1][0]] is not None):
             return rows
         trail = recorded_rows(self.graph, self.steps, self.walker, self.last)
-        whole = _Alignment(self.last, 0, align.start, self.rows)
+        whole = _Alignment(self.last, self.begins, align.start)
         return whole.points(trail)
 
 
@@ -359,27 +368,26 @@ def _added(parts: list[Cotangents]) -> Cotangents:
 class _Alignment:
     """Steps by lag: every row is counted from its own last step, and has nan beyond its first."""
 
-    def __init__(self, last: int, first: int, start: np.ndarray, rows: int) -> None:
-        unreached = start > last  # rows that the loss never reaches count from the last step
-        self.start = np.where(unreached, last, start)
+    def __init__(self, last: int, first: np.ndarray | int, start: np.ndarray) -> None:
+        self.start = np.where(start > last, last, start)  # rows that the loss never reaches count from the last step
+        self.rows = len(start)
         self.shift = last - self.start
-        self.count = int((self.start - first).max(initial=0))
-        self.unreached, self.same = unreached, not self.shift.any()
-        self.rows = rows
+        self.spans = np.maximum(self.start - first, 0)
+        self.count = int(self.spans.max(initial=0))
 
     def points(self, trail: np.ndarray) -> np.ndarray:
         """(steps, rows) from the last step on -> (lags, rows)."""
-        return self._shifted(trail, self.count + 1)
+        return self._shifted(trail, 1)
 
     def steps(self, changes: np.ndarray) -> np.ndarray:
-        return self._shifted(changes, self.count)
+        return self._shifted(changes, 0)
 
-    def _shifted(self, x: np.ndarray, count: int) -> np.ndarray:
-        if self.same:
-            return x[:count]
-        out = np.full((count, self.rows), np.nan)
-        for row, shift in enumerate(self.shift):
-            mine = x[shift:, row][:count]
+    def _shifted(self, x: np.ndarray, more: int) -> np.ndarray:
+        if not self.shift.any() and (self.spans == self.count).all():
+            return x[: self.count + more]
+        out = np.full((self.count + more, self.rows), np.nan)
+        for row, (shift, span) in enumerate(zip(self.shift, self.spans, strict=True)):
+            mine = x[shift : shift + span + more, row]
             out[: len(mine), row] = mine
         return out
 

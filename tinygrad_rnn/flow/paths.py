@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Graph
-from .classes import CARRY, Class, Key, Layout, analysed, crossed
+from .classes import CARRY, TOGETHER, Class, Key, Layout, analysed, crossed
 from .elements import constant_inside, is_padding, origins, part_of
 from .rows import by_row, difference, log_joint, log_row_norms, row_axis, row_norms
 from .steps import Steps
@@ -33,7 +33,7 @@ class Walker:
     def __init__(self, graph: Graph, steps: Steps) -> None:
         self.graph, self.steps = graph, steps
         self.rows, self.axis = 1, 0  # sequences that go back side by side, and the axis of the states that they lie along
-        self._axes: dict[int, list[int]] = {}  # by layout, the same axis at every number
+        self._axes: dict[int, list[int | None]] = {}  # by layout, the same axis at every number
         self.origin = origins(graph, {i for at in steps.at for i in at})
         self._layouts: dict[tuple, Layout] = {}
         self._local: dict[int, tuple[list[int], Layout]] = {}
@@ -154,11 +154,19 @@ class Walker:
         """One step back from step n, class by class, or along the carry alone."""
         order, layout = self.local(n)
         axes, rows = self._axes_of(n), self.rows
-        signal = self._in_pieces(n, signal)
+        ragged = None in axes  # a node without rows of the batch is on the way: only what arrives can be told row by row
+        whole, signal = signal, self._in_pieces(n, signal)
         seeds = {k: signal[order[k]] for k in layout.seeds if order[k] in signal}
         # to be measured: what is read ("seed"), what is there when a node's turn comes ("at"), what of it came from other nodes
         # ("came"), what a fused cell has inside ("inside"), what arrives ("end")
-        arrays: dict[tuple, np.ndarray] = {("seed", k): by_row(g, axes[k], rows) for k, g in seeds.items()}
+        arrays: dict[tuple, np.ndarray] = {}
+
+        def measure(key: tuple, g: np.ndarray) -> None:
+            if not ragged:
+                arrays[key] = by_row(g, axes[key[1]] or 0, rows)
+
+        for k, g in seeds.items():
+            measure(("seed", k), g)
         frontier: dict[int, dict[Key, np.ndarray]] = {}
         for k in range(layout.count):
             entries = frontier.pop(k, {})
@@ -166,13 +174,13 @@ class Walker:
             if own is not None:
                 came = entries.get(CARRY)
                 if came is not None and (k, CARRY) in layout.wanted:
-                    arrays["came", k, CARRY] = by_row(came, axes[k], rows)
+                    measure(("came", k, CARRY), came)
                 entries[CARRY] = own if came is None else came + own
             for key, g in entries.items():
                 if (k, key) in layout.wanted:
-                    arrays["at", k, key] = by_row(g, axes[k], rows)
+                    measure(("at", k, key), g)
                     if layout.edges[k][0][3] == "step":
-                        arrays["inside", k, key] = by_row(g * self.graph.residuals(order[k])[0], axes[k], rows)
+                        measure(("inside", k, key), g * self.graph.residuals(order[k])[0])
             edges = layout.edges[k]
             if carry_alone:
                 edges = tuple([e for e in edges if e[2] is None])
@@ -187,23 +195,33 @@ class Walker:
             for key, g in entries.items():
                 arrived[key, k] = {order[k]: g}
                 arrays["end", k, key] = self.by_state(g)
-        with np.errstate(invalid="ignore"):
-            return self._measured(layout, order, arrived, log_row_norms(arrays), carry_alone)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            read = np.log(self.norms(whole)) if ragged else None
+            return self._measured(layout, order, arrived, log_row_norms(arrays), carry_alone, read)
 
-    def _measured(self, layout: Layout, order: list[int], arrived: dict, logs: dict, carry_alone: bool) -> StepBack:
+    def _measured(
+        self, layout: Layout, order: list[int], arrived: dict, logs: dict, carry_alone: bool, whole: np.ndarray | None
+    ) -> StepBack:
+        """Logarithms told by class; whole: the log norm of everything that is read, where classes cannot be told apart."""
         lost = np.full(self.rows, -np.inf)
         read, ends, parts = {}, {}, {}
         for one in layout.classes:
             key, end = one
             if carry_alone and key != CARRY:
                 continue
+            at = layout.ends if end == TOGETHER else (end,)
+            ends[one] = log_joint([logs.get(("end", k, key), lost) for k in at], self.rows)
+            if end == TOGETHER:
+                arrived[one] = {i: g for k in at for i, g in arrived.pop((key, k), {}).items()}
+            if whole is not None:
+                read[one] = whole
+                continue
             read[one] = log_joint([logs["seed", k] for k in layout.first[one] if ("seed", k) in logs], self.rows)
-            ends[one] = logs.get(("end", end, key), lost)
             if one in layout.chains:
                 parts[one] = self._split(layout, one, order, logs, read[one], ends[one])
             elif one in layout.levels:
                 parts[one] = self._by_level(layout.levels[one], logs, read[one], ends[one])
-        return StepBack(arrived, read, ends, parts)
+        return StepBack({one: found for one, found in arrived.items() if found}, read, ends, parts)
 
     def plain(self, n: int, signal: dict[int, np.ndarray], seen: dict[int, np.ndarray] | None = None) -> dict[int, np.ndarray]:
         """One step back from step n along all paths together. `seen` is filled with what arrives at every number."""
@@ -238,6 +256,7 @@ class Walker:
             self.rows, self.axis = sizes.pop(), axis
             if all(self._stay_apart(n) for n in {last, 1}) and all(self._row_axes(n) for n in range(1, last + 1)):
                 return
+            self._axes.clear()
         self.rows, self.axis = 1, 0
         self._axes.clear()
 
@@ -258,7 +277,8 @@ class Walker:
         return True
 
     def _row_axes(self, n: int) -> bool:
-        """Find the axis of the rows at every number of the layout of step n; False where a node has none."""
+        """Find the axis of the rows at every number of the layout of step n, None at nodes that have none; False where the
+        states have none."""
         order, layout = self.local(n)
         if id(layout) not in self._axes:
             seen: dict[int, np.ndarray] = {}
@@ -266,14 +286,13 @@ class Walker:
             axes = []
             for k, i in enumerate(order):
                 shape = self.graph.shape(i)
-                axis = row_axis(seen.get(k, np.zeros(shape)), self.rows, self.axis)
-                if axis is None:
-                    return False
-                axes.append(axis)
+                axes.append(row_axis(seen.get(k, np.zeros(shape)), self.rows, self.axis))
+            if any(axes[k] is None for k in layout.ends) or (None in axes and not self._stay_apart(n)):
+                return False
             self._axes[id(layout)] = axes
         return True
 
-    def _axes_of(self, n: int) -> list[int]:
+    def _axes_of(self, n: int) -> list[int | None]:
         return self._axes.get(id(self.local(n)[1])) or [0] * len(self.local(n)[0])
 
     def by_state(self, g: np.ndarray) -> np.ndarray:

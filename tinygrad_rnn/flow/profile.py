@@ -42,7 +42,7 @@ def place_of(profile: np.ndarray) -> Place:
     total, rate = float(profile[-1]), float(steps.mean())
     bend = float(np.abs(profile - rate * np.arange(end)).max())
     if max(abs(total), float(np.abs(profile).max())) < WORTH_SAYING:
-        return Place("", None, (), rate if bend < 0.5 else None)
+        return Place("", None, (), rate if bend <= max(0.02, EVEN * abs(total)) else None)
     if len(steps) > 2:
         found = _one_step(steps, total)
         if found is not None:

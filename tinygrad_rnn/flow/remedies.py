@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -16,8 +16,10 @@ from ..nn.layers import nonlinearity_of
 from ..tape import scope
 from ..tensor import Tensor, as_tensor
 from .copies import Subject
-from .roles import Gate, Roles, roles_of
+from .roles import Gate, Roles, joined, roles_of
 from .steps import Steps
+
+LARGE = 1024  # rows or columns of a matrix
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,13 @@ class Remedy:
     torch: str
 
 
-def remedies_for(graph: Graph, steps: Steps, kind: str, modules: list) -> list[Remedy]:
-    """Every remedy that this net can have. `modules` are those of the model, to see which kinds of layer there are."""
-    roles, n = roles_of(graph, steps), max(len(steps) - 1, 1)
+def remedies_for(graph: Graph, ways: list[Steps], kind: str, subject: Subject) -> list[Remedy]:
+    """Every remedy that this net can have. `ways` are its ways back, one for each direction; `subject` is a copy to look at."""
+    roles, n = joined([roles_of(graph, steps) for steps in ways]), max(max(map(len, ways)) - 1, 1)
     relu = any(op is not None and op.name == "relu" for op in graph.ops)
-    found = _of_matrices(graph, roles, kind, relu)
-    found += _of_gates(roles.gates, n)
-    found += _of_inputs(graph, roles) + _of_layers(modules, n, relu)
+    found = _of_matrices(graph, roles, kind, relu, subject)
+    found += _of_gates(roles.gates, n, subject)
+    found += _of_inputs(roles, subject) + _of_layers(subject.modules, n, relu)
     unique = {remedy.name: remedy for remedy in found}
     return list(unique.values())
 
@@ -52,13 +54,14 @@ def _blocks(w: np.ndarray) -> list[np.ndarray]:
     return [w]
 
 
-def _of_matrices(graph: Graph, roles: Roles, kind: str, relu: bool) -> list[Remedy]:
+def _of_matrices(graph: Graph, roles: Roles, kind: str, relu: bool, subject: Subject) -> list[Remedy]:
     names = roles.recurrent or roles.crossed
     if not names:
         return []
     arrays = {name: graph.parameters[name].value for name in names}
     gates = {name: len(_blocks(w)) for name, w in arrays.items()}
-    every = Written(graph, names, gates)
+    every = Written(subject, names, gates)
+    largest = max(max(w.shape) for w in arrays.values())
     found = [
         Remedy(
             "orthogonal weights",
@@ -66,15 +69,18 @@ def _of_matrices(graph: Graph, roles: Roles, kind: str, relu: bool) -> list[Reme
             every.here("w[...] = tr.nn.init.orthogonal(np.random.default_rng(seed), w.shape)"),
             every.torch("torch.nn.init.orthogonal_(w)"),
         ),
-        Remedy(
-            "polar factor of the weights",
-            _for_blocks(names, lambda w, seed: _polar(w)),
-            every.here(
-                "u, _, vt = np.linalg.svd(w.reshape(len(w), -1), full_matrices=False); w[...] = (u @ vt).reshape(w.shape)"
-            ),
-            every.torch("u, _, vt = torch.linalg.svd(w.flatten(1), full_matrices=False); w.copy_((u @ vt).view_as(w))"),
-        ),
     ]
+    if largest <= LARGE:  # the singular values of a large matrix take long
+        found.append(
+            Remedy(
+                "polar factor of the weights",
+                _for_blocks(names, lambda w, seed: _polar(w)),
+                every.here(
+                    "u, _, vt = np.linalg.svd(w.reshape(len(w), -1), full_matrices=False); w[...] = (u @ vt).reshape(w.shape)"
+                ),
+                every.torch("u, _, vt = torch.linalg.svd(w.flatten(1), full_matrices=False); w.copy_((u @ vt).view_as(w))"),
+            )
+        )
     if kind in ("exploding", "vanishing and exploding"):
         found.append(
             Remedy(
@@ -108,27 +114,26 @@ def _of_matrices(graph: Graph, roles: Roles, kind: str, relu: bool) -> list[Reme
 
 
 class Written:
-    """One statement for every array of some parameters `net.NAME`, as code: the blocks of each gate count as arrays."""
+    """One statement for every array of some parameters `net.NAME`, as code: the blocks of each gate count as arrays. Empty
+    where a parameter has no such name, as in a function without a module."""
 
-    def __init__(self, graph: Graph, names: list[str], gates: dict[str, int] | None = None) -> None:
-        self._names, self._gates = [_attribute(name) for name in names], [(gates or {}).get(name, 1) for name in names]
-        everything = [name for name, view in graph.parameters.items() if len(view.shape) > 1]
-        self._all = len(names) > 3 and set(names) == set(everything) and set(self._gates) == {1}
+    def __init__(self, subject: Subject, names: list[str], gates: dict[str, int] | None = None) -> None:
+        self._names = [subject.expression(name) for name in names]
+        self._gates = [(gates or {}).get(name, 1) for name in names]
 
     def here(self, statement: str) -> str:
         """The statement about numpy arrays `w`, numbered by `seed`."""
-        if self._all:
-            arrays = "[p.value for p in net.parameters() if p.ndim > 1]"
-        else:
-            arrays = self._listed(".value", lambda name, gates: f"*np.split({name}, {gates})")
+        if not all(self._names):
+            return ""
+        arrays = self._listed(".value", lambda name, gates: f"*np.split({name}, {gates})")
         if len(self._names) == 1 and "*" not in arrays:
             return f"w = {arrays[1:-1]}; {statement.replace('(seed)', '(0)')}"
         return f"for seed, w in enumerate({arrays}): {statement}" if "seed" in statement else f"for w in {arrays}: {statement}"
 
     def torch(self, statement: str) -> str:
         """The statement about torch parameters `w`."""
-        if self._all:
-            return f"for w in [p for p in net.parameters() if p.ndim > 1]: {statement}"
+        if not all(self._names):
+            return ""
         arrays = self._listed("", lambda name, gates: f"*{name}.chunk({gates})")
         if len(self._names) == 1 and "*" not in arrays:
             return f"w = {arrays[1:-1]}; {statement}"
@@ -162,11 +167,6 @@ def _numbered(expressions: list[str], suffix: str) -> str:
     return f'[getattr({owner}, f"{name}{{k}}"){suffix} for k in {counted}]' if not after else ""
 
 
-def _attribute(name: str) -> str:
-    """A dotted name as an expression: net.layers[0].weight."""
-    return "net" + "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in name.split("."))
-
-
 def _polar(w: np.ndarray) -> np.ndarray:
     """The nearest matrix whose singular values are all 1."""
     flat = w.reshape(len(w), -1)
@@ -194,7 +194,7 @@ def _for_arrays(names: list[str], change: Callable[[np.ndarray], np.ndarray]) ->
 # ---- biases and inputs
 
 
-def _of_gates(gates: list[Gate], n: int) -> list[Remedy]:
+def _of_gates(gates: list[Gate], n: int, subject: Subject) -> list[Remedy]:
     """Biases with which the gates of the carry keep half of a state over all steps, and ones that spread over all scales
     (chrono), for every gate that keeps a state."""
     if not gates:
@@ -212,12 +212,16 @@ def _of_gates(gates: list[Gate], n: int) -> list[Remedy]:
 
     def written(value: Callable[[int], str], array: str) -> str:
         lines, adds = [], False
+        if not all(subject.expression(name) for gate in gates for name in gate.biases):
+            return ""
         for gate in gates:
             first = _written_to(gate)
             minus = "-" if gate.sign < 0 else ""
-            lines.append(f"{_attribute(first)}{array}[{_span(gate.biases[first])}] = {minus}{value(len(gate.biases[first]))}")
+            lines.append(
+                f"{subject.expression(first)}{array}[{_span(gate.biases[first])}] = {minus}{value(len(gate.biases[first]))}"
+            )
             others = [(name, at) for name, at in gate.biases.items() if name != first]
-            lines += [f"{_attribute(name)}{array}[{_span(at)}] = 0" for name, at in others]
+            lines += [f"{subject.expression(name)}{array}[{_span(at)}] = 0" for name, at in others]
             adds |= bool(others)
         return "; ".join(lines) + ("  # they add up: one is enough" if adds else "")
 
@@ -248,7 +252,7 @@ def _span(entries: np.ndarray) -> str:
     return f"{low}:{high + 1}" if len(entries) == high - low + 1 else str(entries.tolist())
 
 
-def _of_inputs(graph: Graph, roles: Roles) -> list[Remedy]:
+def _of_inputs(roles: Roles, subject: Subject) -> list[Remedy]:
     found = []
     if roles.inputs and roles.size > 0.5:
         scale = float(f"{0.3 / roles.size:.1g}")
@@ -256,8 +260,8 @@ def _of_inputs(graph: Graph, roles: Roles) -> list[Remedy]:
             Remedy(
                 f"input weights times {scale:g}",
                 _for_arrays(roles.inputs, lambda w: w * scale),
-                Written(graph, roles.inputs).here(f"w *= {scale:g}"),
-                Written(graph, roles.inputs).torch(f"w.mul_({scale:g})"),
+                Written(subject, roles.inputs).here(f"w *= {scale:g}"),
+                Written(subject, roles.inputs).torch(f"w.mul_({scale:g})"),
             )
         )
     plain = [name for name in roles.biases if not any(name in gate.biases for gate in roles.gates)]
@@ -266,8 +270,8 @@ def _of_inputs(graph: Graph, roles: Roles) -> list[Remedy]:
             Remedy(
                 "biases of 0",
                 _for_arrays(plain, np.zeros_like),
-                Written(graph, plain).here("w[...] = 0"),
-                Written(graph, plain).torch("torch.nn.init.zeros_(w)"),
+                Written(subject, plain).here("w[...] = 0"),
+                Written(subject, plain).torch("torch.nn.init.zeros_(w)"),
             )
         )
     return found
@@ -285,7 +289,7 @@ def _for_modules(wanted: Callable[[Any], bool], change: Callable[[Any], None]) -
     return apply
 
 
-def _is_tower(module: Any) -> bool:
+def _is_tower(module: Any) -> TypeGuard[Sequential]:
     return isinstance(module, Sequential) and sum(isinstance(x, Linear) for x in module) > 2
 
 
@@ -299,7 +303,7 @@ def _of_layers(modules: list, n: int, relu: bool) -> list[Remedy]:
             Remedy(
                 f"leaky units, leak {leak:g}",
                 _for_modules(lambda m: type(m) is RNN, lambda m: _become(m, LeakyRNN, leak=leak)),
-                f"tr.nn.LeakyRNN(..., leak={leak:g}) for RNN",
+                f"tr.nn.LeakyRNN(..., leak={leak:g}) in place of RNN",
                 f"h = {1 - leak:g} * h + {leak:g} * cell(x, h) for h = cell(x, h)",
             )
         )
@@ -374,6 +378,9 @@ def _of_depth(modules: list, n: int) -> list[Remedy]:
             )
         )
     if towers or mlps or lists:
+        block, whole = (
+            ("block", "a Linear with its activation") if towers or mlps else ("block", "an entry of the list of layers")
+        )
 
         def paths(s: Subject) -> None:
             for m in s.modules:
@@ -389,8 +396,8 @@ def _of_depth(modules: list, n: int) -> list[Remedy]:
             Remedy(
                 f"a residual path around every layer, scale {scale:g}",
                 paths,
-                f"tr.nn.Residual(layer, scale={scale:g})",
-                f"x + {scale:g} * layer(x)",
+                f"tr.nn.Residual({block}, scale={scale:g})",
+                f"x + {scale:g} * {block}(x), a block being {whole}",
             )
         )
     if towers:
@@ -407,10 +414,14 @@ def _of_depth(modules: list, n: int) -> list[Remedy]:
 
 def _list_of_layers(module: Any) -> str:
     """The attribute of a user's module that lists at least three layers, none of them with a path around it; empty if none."""
-    for name, value in vars(module).items():
-        if isinstance(value, list) and len(value) > 2 and all(isinstance(x, Module) for x in value):
-            return "" if any(isinstance(x, Residual) for x in value) else name
-    return ""
+    listed = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, list) and value and all(isinstance(x, Module) for x in value)
+    ]
+    if len(listed) != 1 or len(vars(module)[listed[0]]) < 3:
+        return ""
+    return "" if any(isinstance(x, Residual) for x in vars(module)[listed[0]]) else listed[0]
 
 
 def _rebuild(sequential: Sequential, modules: list) -> None:

@@ -41,6 +41,19 @@ class Roles:
     size: float
 
 
+def joined(several: list[Roles]) -> Roles:
+    """The roles on all ways back, those of two directions for instance."""
+    if len(several) == 1:
+        return several[0]
+
+    def names(part: str) -> list[str]:
+        return sorted({name for roles in several for name in getattr(roles, part)}, key=_natural)
+
+    gates = [gate for roles in several for gate in roles.gates]
+    size = max(roles.size for roles in several)
+    return Roles(names("crossed"), names("recurrent"), names("inputs"), names("biases"), gates, size)
+
+
 def roles_of(graph: Graph, steps: Steps) -> Roles:
     walker = Walker(graph, steps)
     crossed: dict[str, None] = {}
@@ -117,7 +130,9 @@ def _gates(graph: Graph, walker: Walker) -> list[Gate]:
     """The biases that move each factor of the carry, as found at the last step."""
     n = len(walker.steps) - 1
     order, layout = walker.local(n)
-    biases = [i for i, role in enumerate(graph.roles) if role == "parameter" and len(graph.shape(i)) == 1]
+    vectors = [i for i, role in enumerate(graph.roles) if role == "parameter" and len(graph.shape(i)) == 1]
+    biases = [i for i in vectors if _is_added(graph, i)]
+    others = [i for at in walker.steps.at[n - 1 : n + 1] for i in at]  # a gate of an upper layer also depends on the lower one
     found: list[Gate] = []
     straight = [k >= layout.count for k in range(len(order))]  # what leads to the states before through sums and views alone
     for k in range(layout.count - 1, -1, -1):
@@ -130,7 +145,7 @@ def _gates(graph: Graph, walker: Walker) -> list[Gate]:
             if factor is None:
                 continue
             seeds = {factor: np.ones(graph.shape(factor))}
-            pulled = pull(graph, seeds, [*biases, *walker.steps.at[n - 1]])
+            pulled = pull(graph, seeds, [*biases, *others])
             mine = {graph.names[j]: np.flatnonzero(pulled[j]) for j in biases if j in pulled and pulled[j].any()}
             if mine:
                 first = next(j for j in biases if j in pulled and pulled[j].any())
@@ -139,6 +154,16 @@ def _gates(graph: Graph, walker: Walker) -> list[Gate]:
                 if not any(set(g.biases) == set(mine) and _same_entries(g.biases, mine) for g in found):
                     found.append(gate)
     return found
+
+
+def _is_added(graph: Graph, position: int) -> bool:
+    """Whether a vector is added wherever it is used, as a bias is."""
+    for i in graph.outputs_of[position]:
+        op = graph.ops[i]
+        slots = [slot for slot, j in enumerate(graph.inputs_of[i]) if j == position]
+        if op is None or not (op.name == "add" or (op.name in ("linear", "rnn_cell") and min(slots) >= 2)):
+            return False
+    return True
 
 
 def _same_entries(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:

@@ -13,7 +13,7 @@ from .cuts import Links, links
 from .elements import SIGNAL, origins
 
 Axis = Literal["t", "layer"]
-LONGEST_DELAY = 8  # steps that a node may skip and still count as a state of those between
+LONGEST_DELAY = 100  # steps that a node may skip and still count as a state of those between
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +50,7 @@ def find_steps(graph: Graph, axis: Axis | None = None) -> list[Steps]:
     Depth without addresses is counted by the matrix products on the longest path. Raises ValueError where no two steps are
     joined by a path that carries a gradient."""
     sources = links(graph)
+    checked_axis(axis)
     chosen: list[Axis] = [axis] if axis else ["t", "layer"]
     for one in chosen:
         found = [s for s in _addressed(graph, one, sources) if len(s) > 1]
@@ -65,6 +66,12 @@ def find_steps(graph: Graph, axis: Axis | None = None) -> list[Steps]:
     )
 
 
+def checked_axis(axis: str | None) -> None:
+    """Raise ValueError unless the axis is one."""
+    if axis not in (None, "t", "layer"):
+        raise ValueError(f'axis must be "t" (time) or "layer" (depth), got {axis!r}')
+
+
 # ---- steps by address
 
 
@@ -74,7 +81,15 @@ def _addressed(graph: Graph, axis: Axis, sources: Links) -> list[Steps]:
         return []
     backwards = _backward_layers(graph) if graph.steps > 2 else set()
     if not backwards:
-        return [_one_way(graph, axis, raw, sources, "")]
+        both = _directions_in_one_layer(graph) if axis == "t" and graph.steps > 2 else None
+        if both is None:
+            return [_one_way(graph, axis, raw, sources, "")]
+        ahead, back = both
+        mirrored = [c if c is None else graph.steps - 1 - c for c in raw]
+        return [
+            _one_way(graph, axis, [None if i in back else c for i, c in enumerate(raw)], sources, "forwards", back),
+            _one_way(graph, axis, [None if i in ahead else c for i, c in enumerate(mirrored)], sources, "backwards", ahead),
+        ]
     if axis == "layer":  # two directions are one layer, as nn.RNN numbers them
         return [_one_way(graph, axis, [c if c is None else c // 2 for c in raw], sources, "")]
     ways = []
@@ -105,6 +120,21 @@ def _backward_layers(graph: Graph) -> set[int | None]:
     return {layer for layer, steps in back.items() if len(steps) > 1 and layer not in ahead}
 
 
+def _directions_in_one_layer(graph: Graph) -> tuple[frozenset[int], frozenset[int]] | None:
+    """The states that are handed on forwards and those that are handed on backwards, where a net has both in the same layer."""
+    ahead: set[int] = set()
+    back: set[int] = set()
+    for i, inputs in enumerate(graph.inputs_of):
+        v = graph.addresses[i].t
+        for j in inputs:
+            u = graph.addresses[j].t
+            if u is not None and v is not None and graph.ops[j] is not None and graph.records[j].requires_grad:
+                (ahead if v == u + 1 else back if v == u - 1 else set()).add(j)
+    if len({graph.addresses[j].t for j in back}) < 2 or not ahead or ahead & back:
+        return None
+    return frozenset(ahead), frozenset(back)
+
+
 def _one_way(
     graph: Graph, axis: Axis, raw: list[int | None], sources: Links, name: str, other: frozenset[int] = frozenset()
 ) -> Steps:
@@ -117,18 +147,33 @@ def _one_way(
         found, jumps, skips = _handed_on(graph, coordinate, raw, live, [SIGNAL] * len(graph))
     if not found:  # every state may be cut off from the one before
         found = _linked(graph, coordinate, sources, live)
+    delayed = {j: (u, v) for j, (u, v) in jumps.items() if v - u <= LONGEST_DELAY}
+    skips = skips or len(delayed) < len(jumps)
+    if not found:
+        for j, (u, v) in delayed.items():
+            for c in range(u, v):
+                found.setdefault(c, set()).add(j)
+    found = _recurrent_only(graph, found, sources) if found else found
     if not found:
         return Steps(axis, (), coordinate, (), name)
-    found = _recurrent_only(graph, found, sources)
-    steps = _completed(graph, found, coordinate, raw, live, axis)
-    for j, (u, v) in jumps.items():
-        if u in steps and v - u <= LONGEST_DELAY:
+    states = {j for nodes in found.values() for j in nodes}
+    after_state = graph.descendants(states)
+    delayed = {j: span for j, span in delayed.items() if j in after_state}
+    stride = 1 if len(found) < 2 else min(b - a for a, b in zip(sorted(found), sorted(found)[1:], strict=False))
+    steps = _completed(graph, found, coordinate, raw, live, axis, stride)
+    for j, (u, v) in delayed.items():
+        if u in steps or any(c in steps for c in range(u, v)):
             for c in range(u, v):
                 if c in steps:
                     steps[c].add(j)
         else:
             skips = True
     order = sorted(steps)
+    if delayed:  # near the beginning there are fewer states than later on: the way ends where all are there
+        widths = [len(steps[c]) for c in order]
+        usual = max(set(widths), key=widths.count)
+        while len(order) > 2 and len(steps[order[0]]) < usual:
+            order = order[1:]
     label = {c: raw[i] for i, c in enumerate(coordinate) if c is not None and raw[i] is not None}
     labels = [label.get(c, c) for c in order]
     if name == "backwards":
@@ -195,9 +240,18 @@ def reads(graph: Graph, i: int) -> tuple[int, ...]:
     if len(picked) != 1 or any(k is None or k is Ellipsis for k in index):
         return graph.inputs_of[i]
     axis, entry, at = picked[0], index[picked[0]], graph.inputs_of[i][0]
-    while (below := graph.ops[at]) is not None and below.name == "transpose":
-        axis = graph.records[at].params["axes"][axis]
-        (at,) = graph.inputs_of[at]
+    while (below := graph.ops[at]) is not None and below.name in ("transpose", "index"):
+        (source,) = graph.inputs_of[at]
+        if below.name == "transpose":
+            axis = graph.records[at].params["axes"][axis]
+        else:  # a slice of the stack
+            slices = graph.records[at].params["index"]
+            slices = slices if isinstance(slices, tuple) else (slices,)
+            if not all(isinstance(k, slice) for k in slices):
+                return graph.inputs_of[i]
+            if axis < len(slices):
+                entry = range(*slices[axis].indices(graph.shape(source)[axis]))[entry]
+        at = source
     if below is None or below.name != "stack" or graph.records[at].params["axis"] != axis:
         return graph.inputs_of[i]
     parts = graph.inputs_of[at]
@@ -269,7 +323,7 @@ def _recurrent_only(graph: Graph, found: Found, sources: Links) -> Found:
     """Without nodes that come from no earlier state, such as an input projection that was computed in the first step: a state
     descends from the states before it."""
     after_state = [False] * len(graph)
-    member = {j: c for c, nodes in found.items() for j in nodes}
+    member = {j: c for c, nodes in sorted(found.items(), reverse=True) for j in nodes}
     first = min(found)
     kept: Found = {}
     for i in range(len(graph)):
@@ -285,7 +339,7 @@ def _recurrent_only(graph: Graph, found: Found, sources: Links) -> Found:
         same = {j for j in kept[first] if parts[j] in later}
         if same:
             kept[first] = same
-    return _without_sums(graph, kept)
+    return _without_sums(graph, kept) if kept else kept
 
 
 def _without_sums(graph: Graph, found: Found) -> Found:
@@ -336,10 +390,10 @@ def _parts_played(graph: Graph, nodes: set[int], step: dict[int, int]) -> dict[i
 
 
 def _completed(
-    graph: Graph, found: Found, coordinate: list[int | None], raw: list[int | None], live: set[int], axis: Axis
+    graph: Graph, found: Found, coordinate: list[int | None], raw: list[int | None], live: set[int], axis: Axis, stride: int
 ) -> Found:
     """With the last step, which hands on nothing, and steps that hand on nothing because a gradient is cut there: their states
-    are the nodes that play the part that states play in the steps around them."""
+    are the nodes that play the part that states play in the steps around them. stride: how far the last step may be."""
     steps = {i: c for i, c in enumerate(coordinate) if c is not None and raw[i] is not None}
     by_step: dict[int, list[int]] = {}
     for i, c in steps.items():
@@ -358,8 +412,11 @@ def _completed(
         return ranks[c]
 
     done = dict(found)
-    last = max(found)
-    for c in range(min(found) + 1, last + 2):
+    first, last = min(found), max(found)
+    if first + 1 in done:  # a state that comes from parameters alone at first is a state all the same
+        wanted = {played(first + 1)[j] for j in done[first + 1] if j in played(first + 1)}
+        done[first] = done[first] | {i for i, part in played(first).items() if part in wanted and i in live}
+    for c in range(first + 1, last + 1 + stride):
         if c in done:
             continue
         model = c - 1 if c - 1 in done else min(done)

@@ -15,7 +15,7 @@ from .gain import Gain
 from .gain import gain as gain_of
 from .log_norms import log_norms as log_norms_of
 from .pullback import jacobian as jacobian_of
-from .steps import Axis
+from .steps import Axis, checked_axis
 from .terms import GradTerms
 from .terms import grad_terms as grad_terms_of
 from .verdict import Verdict
@@ -36,6 +36,7 @@ class Trace(Graph):
 
     def grad_terms(self, name: str, axis: Axis = "t") -> GradTerms:
         """dL/dW of parameter `name` by time step (or layer): norms, shares, and the terms themselves, whose sum is its grad."""
+        checked_axis(axis)
         return grad_terms_of(self, name, axis)
 
     def jacobian(self, of: Any, wrt: Any) -> np.ndarray:
@@ -124,7 +125,7 @@ def trace(model: Callable[..., Any], *inputs: Any, loss: Callable[..., Tensor] |
     call = remembered(model, tuple(x.value.copy() if isinstance(x, Tensor) else x for x in leaves), loss, target)
     with Tape() as tape, grad_mode(True):
         output = model(*leaves)
-        root = output[0] if isinstance(output, (tuple, list)) and loss is not None else output
+        root = output[0] if isinstance(output, tuple) and loss is not None else output
         if loss is not None:
             root = loss(root) if target is None else loss(root, target)
     if not isinstance(root, Tensor):

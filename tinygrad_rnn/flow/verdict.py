@@ -24,6 +24,11 @@ FADING = 10.0  # and fading from this factor on
 STEEP = log(2) / 2  # nats a step: what halves in two steps is lost soon, however few steps were recorded
 SHARE = 0.25  # of the sequences of a batch: where so many do it, the net does, whatever the median says
 SATURATED = 0.01  # a unit is saturated where phi' is below this share of the largest phi' there is
+LARGE = 1024  # rows of a matrix whose eigenvalues are looked at
+SQUASHING = {  # activations whose slope says how open they are
+    "tanh", "sigmoid", "relu", "erf", "leaky_relu", "elu", "gelu", "silu", "softplus", "hardtanh", "softsign", "logsigmoid",
+    "lstm_gates", "floor", "ceil", "sign"
+}  # fmt: skip
 LARGEST_SLOPE = {"sigmoid": 0.25}
 
 
@@ -63,27 +68,28 @@ class Verdict:
 Try = Callable[[Graph, "Verdict"], "tuple[str, tuple]"]
 
 
-def why(graph: Graph, axis: Axis | None = None, try_remedies: Try | None = None) -> Verdict:
+def why(graph: Graph, axis: Axis | None = None, try_remedies: Try | None = None, details: bool = True) -> Verdict:
     """The verdict on the gradient along `axis` (time where there are steps, else depth).
 
     Its kind is that of the recorded cotangents, from every loss along every path, in the sequence in the middle of the batch;
     the signal of the last step alone stands beside it where the two differ.
 
-    try_remedies   of a graph and its verdict: (advice, trials)"""
-    found = _verdict(graph, axis)
+    try_remedies   of a graph and its verdict: (advice, trials)
+    details        look at matrices, gates and slopes as well, where the net is sick"""
+    found = _verdict(graph, axis, details)
     if try_remedies is None or found.kind in ("healthy", "no signal", "not finite"):
         return found
     advice, tried = try_remedies(graph, found)
     return replace(found, advice=advice, tried=tried)
 
 
-def _verdict(graph: Graph, axis: Axis | None) -> Verdict:
+def _verdict(graph: Graph, axis: Axis | None, details: bool) -> Verdict:
     bad = _not_finite(graph)
     if bad is not None:
         return bad
     try:
         ways = find_steps(graph, axis)
-        found = {steps.name: _of_one_way(graph, steps) for steps in ways}
+        found = {steps.name: _of_one_way(graph, steps, details) for steps in ways}
     except ValueError:
         recorded = graph.steps if axis != "layer" else graph.layers
         if not recorded:
@@ -134,7 +140,7 @@ def _not_finite(graph: Graph) -> Verdict | None:
 # ---- one way back
 
 
-def _of_one_way(graph: Graph, steps: Steps) -> Verdict:
+def _of_one_way(graph: Graph, steps: Steps, details: bool) -> Verdict:
     way = Way(graph, steps, graph.root)
     if not way.first < way.last:
         cuts = find_cuts(graph, steps, way.joined)
@@ -143,7 +149,7 @@ def _of_one_way(graph: Graph, steps: Steps) -> Verdict:
     found = way.gain()
     if not np.isfinite(found.rows[0]).any() and not np.isfinite(found.total_rows).any():
         return Verdict("no signal", words.no_signal(steps), "", {"axis": steps.axis}, found)
-    return Judgement(graph, way, found).verdict()
+    return Judgement(graph, way, found, details).verdict()
 
 
 def _cut(cut: Cut) -> dict[str, Any]:
@@ -153,7 +159,7 @@ def _cut(cut: Cut) -> dict[str, Any]:
 class Judgement:
     """The numbers of one way back, and the words for them."""
 
-    def __init__(self, graph: Graph, way: Way, found: Gain) -> None:
+    def __init__(self, graph: Graph, way: Way, found: Gain, details: bool) -> None:
         self.graph, self.way, self.gain = graph, way, found
         self.total = _relative(found.total_rows)
         self.path = _relative(found.rows)
@@ -163,10 +169,13 @@ class Judgement:
         if self.same:
             self.total = self.path
         self.row = _middle(self.path)  # the sequence whose parts are told
-        profile = _median(self.total)
-        self.place: Place = place_of(profile if np.isfinite(profile).sum() > 1 else _median(self.path))
-        self.profile = profile
+        self.profile = _median(self.total)
+        mine = _own(self.total, self.row if self.same else _middle(self.total))
+        self.place: Place = place_of(mine if np.isfinite(mine).sum() > 1 else _own(self.path, self.row))
+        self.left = float(mine[-1])
         self.numbers = self._numbers()
+        if details and self._kind() != "healthy":
+            self.numbers |= self._details()
 
     def verdict(self) -> Verdict:
         kind = self._kind()
@@ -199,7 +208,7 @@ class Judgement:
             return "vanishing and exploding"
         if vanishes or explodes:
             return "vanishing" if vanishes else "exploding"
-        if n["left"] < -log(FADING):
+        if n["median_left"] < -log(FADING):
             return "fading"
         return "narrow" if len(n["directions"]) > 1 and n["directions"][1] < -log(FACTOR) else "healthy"
 
@@ -246,7 +255,6 @@ class Judgement:
         place_t = None if self.place.lag is None else at[max(int(found.last[row]) - self.place.lag, 0)]
         on_path = [i for n in range(way.first + 1, int(found.last[row]) + 1) for i in way.walker.positions(n)]
         shares = {kind: _mean(x[:steps, row]) for kind, x in self._row_shares().items()}
-        slopes = _slopes(graph, on_path) if parts["saturation"] or not found.alone else None
         everyone = ~np.isnan(self.total[0])
         numbers = {
             "axis": way.steps.axis,
@@ -257,7 +265,8 @@ class Judgement:
             "first_t": at[way.first],
             "sequences": way.rows,
             "total_nats": total,
-            "left": float(self.profile[-1]),
+            "left": self.left,
+            "median_left": float(self.profile[-1]),
             "factor": exp(max(min(total, 700), -700)),
             "rate": rate if rate is not None else total / max(steps, 1),
             "even": rate is not None,
@@ -282,12 +291,10 @@ class Judgement:
             "cut": _cut(found.cuts[0]) if found.cuts else None,
             "cuts": [_cut(c) for c in found.cuts],
             "reached_by_none": self._unreached(),
-            "weights": _matrices(way),
-            "kept": _kept(graph, on_path),
-            "slopes": slopes,
-            "mean_slope": slopes["mean"] if slopes else 1.0,
-            "saturated_share": slopes["saturated"] if slopes else 0.0,
-            "activations": slopes["ops"] if slopes else [],
+            "weights": dict.fromkeys(_crossed(way)),
+            "kept": None,
+            "slopes": None,
+            "past": way.steps.skips and way.starts == [way.last],
             "other_ops": sorted({str(NodeView(graph, i).op) for i in on_path if _is_other(graph, i)}),
             **self._by_layer(),
         }
@@ -295,6 +302,20 @@ class Judgement:
         quiet = bool(np.nanmin(alone) > -log(FACTOR) and np.nanmax(alone) < log(FACTOR))
         numbers["directions"] = kept_directions(way).tolist() if quiet and way.first < way.last else []
         return numbers
+
+    def _details(self) -> dict[str, Any]:
+        """What the matrices, the gates and the activations on the way are like."""
+        graph, way, n = self.graph, self.way, self.numbers
+        on_path = [i for at in range(way.first + 1, int(self.gain.last[self.row]) + 1) for i in way.walker.positions(at)]
+        slopes = _slopes(graph, on_path) if n["saturation_nats"] or not self.gain.alone else None
+        return {
+            "weights": _matrices(graph, list(n["weights"])) if abs(n["weights_nats"]) > 0.05 else n["weights"],
+            "kept": _kept(graph, on_path),
+            "slopes": slopes,
+            "mean_slope": slopes["mean"] if slopes else 1.0,
+            "saturated_share": slopes["saturated"] if slopes else 0.0,
+            "activations": slopes["ops"] if slopes else [],
+        }
 
     def _row_shares(self) -> dict[str, np.ndarray]:
         return self.gain.row_shares
@@ -336,6 +357,12 @@ def _relative(rows: np.ndarray) -> np.ndarray:
         out = rows - rows[0]
     out[:, ~np.isfinite(rows[0])] = np.nan
     return out
+
+
+def _own(rows: np.ndarray, row: int) -> np.ndarray:
+    """(lags,) of one sequence, as far as it goes."""
+    mine = rows[:, row]
+    return mine[: int(np.flatnonzero(~np.isnan(mine)).max(initial=0)) + 1]
 
 
 def _ends(rows: np.ndarray) -> np.ndarray:
@@ -400,7 +427,7 @@ def _slopes(graph: Graph, on_path: list[int]) -> dict[str, Any] | None:
     total, count, saturated, ops, largest = 0.0, 0, 0, set(), 0.0
     for i in on_path:
         op = graph.ops[i]
-        if op is None or op.kind != "activation":
+        if op is None or op.name not in SQUASHING:
             continue
         slope = np.abs(graph.vjp(i, np.ones(graph.shape(i)), (True,))[0])
         most = LARGEST_SLOPE.get(op.name, 1.0)
@@ -413,22 +440,25 @@ def _slopes(graph: Graph, on_path: list[int]) -> dict[str, Any] | None:
     return {"mean": total / count, "saturated": saturated / count, "ops": sorted(ops), "largest": largest}
 
 
-def _matrices(way: Way) -> dict[str, dict[str, float]]:
-    """Spectral norm and radius of the parameters whose matrices carry a signal from one step to another."""
+def _crossed(way: Way) -> list[str]:
+    """Names of the parameters whose matrices carry a signal from one step to another."""
     graph, crossed = way.graph, set()
     for n in range(way.first + 1, way.last + 1):
         order, layout = way.walker.local(n)
         for i, edges in zip(order, layout.edges, strict=False):
-            if any(read is not None and min(read) < 0 for _, _, read, _ in edges):
+            if any(read is not None and min(read, default=0) < 0 for _, _, read, _ in edges):
                 crossed |= {j for j in graph.inputs_of[i] if graph.roles[j] == "parameter" and len(graph.shape(j)) == 2}
-    out = {}
-    for j in sorted(crossed)[:16]:
-        w = graph.values[j].astype(np.float64)
-        if not np.isfinite(w).all():
-            continue
-        square = w.shape[0] == w.shape[1]
-        radius = float(np.abs(np.linalg.eigvals(w)).max()) if square else float("nan")
-        out[graph.names[j]] = {"spectral_norm": float(np.linalg.norm(w, 2)), "spectral_radius": radius}
+    return [graph.names[j] for j in sorted(crossed)]
+
+
+def _matrices(graph: Graph, names: list[str]) -> dict[str, dict[str, float] | None]:
+    """Spectral norm and radius of square matrices by name; None for others, and for what would take long."""
+    out: dict[str, dict[str, float] | None] = dict.fromkeys(names)
+    for name in names[:8]:
+        w = graph.parameters[name].value.astype(np.float64)
+        if np.isfinite(w).all() and w.shape[0] == w.shape[1] <= LARGE:
+            radius = float(np.abs(np.linalg.eigvals(w)).max())
+            out[name] = {"spectral_norm": float(np.linalg.norm(w, 2)), "spectral_radius": radius}
     return out
 
 

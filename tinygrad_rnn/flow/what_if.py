@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,13 +56,14 @@ class WhatIf:
         return _left(self.verdict)
 
     def __str__(self) -> str:
-        text = (
-            f"{self.name}: {_nats(self.nats_before)} -> {_nats(self.nats_after)} nats (a factor of {times(self.nats_after)}), "
-        )
-        text += f"loss {self.loss_before:.4g} -> {self.loss_after:.4g}"
+        before, after = _nats(self.nats_before), _nats(self.nats_after)
+        if before.endswith(" nats") and after.endswith(" nats"):
+            before = before.removesuffix(" nats")
+        factor = f" (a factor of {times(self.nats_after)})" if np.isfinite(self.nats_after) else ""
+        text = f"{self.name}: {before} -> {after}{factor}, loss {self.loss_before:.4g} -> {self.loss_after:.4g}"
         if self.trained is not None:
             ends = [_end(losses) for losses in self.trained]
-            text += f"; after {len(self.trained[0])} updates {ends[0]:.4g} without it, {ends[1]:.4g} with it"
+            text += f"; after {_updates(len(self.trained[0]))} {ends[0]:.4g} without it, {ends[1]:.4g} with it"
         return text
 
 
@@ -72,7 +73,11 @@ def _left(verdict: Verdict) -> float:
 
 
 def _nats(x: float) -> str:
-    return f"{x:+.1f}" if np.isfinite(x) else "nothing left," if x < 0 else "not finite,"
+    return f"{x:+.1f} nats" if np.isfinite(x) else "nothing left" if x < 0 else "not finite"
+
+
+def _updates(count: int) -> str:
+    return "1 update" if count == 1 else f"{count} updates"
 
 
 def _end(losses: np.ndarray) -> float:
@@ -100,14 +105,17 @@ def what_if(graph: Graph, call: Call | None, trace: Callable, change: Any, train
         if changed:
             made = remedy.apply(subject)
             model = made if _is_model(made) else model
-        losses.append(np.asarray(train(model), np.float64).reshape(-1))
+        told = train(model)
+        losses.append(np.asarray([] if told is None else told, np.float64).reshape(-1))
     if not all(len(x) for x in losses):
         raise ValueError("what_if: train(model) must return the losses of its updates, got none")
     return WhatIf(**{**vars(found), "trained": (losses[0], losses[1])})
 
 
 def _is_model(x: Any) -> bool:
-    return callable(x) and x is not None
+    if x is None or callable(x) or isinstance(x, (bool, list, tuple)):  # what a lambda leaves behind
+        return callable(x)
+    raise TypeError(f"what_if: a change returns None or another model, which can be called; got {type(x).__name__}")
 
 
 def _chosen(graph: Graph, call: Call, verdict: Verdict, change: Any) -> Remedy:
@@ -128,7 +136,8 @@ def remedies(graph: Graph, call: Call, verdict: Verdict) -> list[Remedy]:
     """The remedies that this net can have."""
     if verdict.gain is None:
         return []
-    return remedies_for(graph, verdict.gain.steps, verdict.kind, Subject(graph, call).modules)
+    ways = [v.gain.steps for v in verdict.parts.values() if v.gain is not None] or [verdict.gain.steps]
+    return remedies_for(graph, ways, verdict.kind, Subject(graph, call))
 
 
 def tried(graph: Graph, call: Call, trace: Callable, verdict: Verdict, remedy: Remedy) -> WhatIf:
@@ -139,9 +148,11 @@ def tried(graph: Graph, call: Call, trace: Callable, verdict: Verdict, remedy: R
     after = trace(model, *subject.inputs, loss=subject.loss, target=subject.target)
     assert verdict.gain is not None
     try:
-        found = why(after, verdict.gain.axis)
+        found = why(after, verdict.gain.axis, details=False)
     except ValueError as error:
         found = Verdict("no signal", str(error), "", {}, None)
+    if found.parts and verdict.gain.steps.name in found.parts:  # the direction that the verdict is on
+        found = replace(found.parts[verdict.gain.steps.name], parts=found.parts)
     return WhatIf(
         remedy.name,
         verdict.gain,
@@ -162,6 +173,8 @@ def tried(graph: Graph, call: Call, trace: Callable, verdict: Verdict, remedy: R
 def sickness(verdict: Verdict) -> float:
     """How far a gradient is from keeping its size, in nats: the largest change over the lags, mean over the sequences; of a net
     in which one direction alone survives, what the second loses."""
+    if verdict.parts:
+        return max(sickness(replace(part, parts={})) for part in verdict.parts.values())
     if verdict.gain is None:
         return float("inf")
     rows = verdict.gain.total_rows
@@ -217,7 +230,7 @@ def _told(better: list[WhatIf], count: int) -> str:
     if not better:
         return ""
     tried = "1 remedy" if count == 1 else f"{count} remedies"
-    lines = [f"Tried on a copy, on the same batch, without training ({tried}, these helped most):"]
+    lines = [f"Tried on a copy, on the same batch, without training ({tried}, these helped most; in PyTorch under no_grad):"]
     for trial in better:
         lines.append(f"- {trial}.")
         lines += [f"    here     {trial.code}", f"    PyTorch  {trial.torch}"] if trial.code else []

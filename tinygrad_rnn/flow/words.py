@@ -17,7 +17,9 @@ ENOUGH = 0.05  # nats or shares below this are not spoken of
 
 def cause(n: Numbers) -> str:
     """The sentences of a verdict, from its numbers."""
-    lines = [*_cuts(n), *_depth(n), *_beside(n), *_knocked_out(n), *_lead(n), *_split(n), *_place(n), *_for_whom(n)]
+    by_share = n["kind"] not in ("healthy", "fading") and n["lost_from_lag"] is None and n["grown_from_lag"] is None
+    first, last = (_for_whom(n), []) if by_share else ([], _for_whom(n))  # what the verdict rests on comes first
+    lines = [*_cuts(n), *_depth(n), *first, *_beside(n), *_knocked_out(n), *_lead(n), *_split(n), *_place(n), *last]
     return " ".join([*lines, *_directions(n), *_state(n)])
 
 
@@ -43,7 +45,8 @@ def times(x: float) -> str:
         return f"{exp(x):.2g}"
     digits = x / log(10)
     whole = int(np.floor(digits))
-    return f"{10 ** (digits - whole):.1f}e{whole:+03d}"
+    shown = f"{10 ** (digits - whole):.1f}"
+    return f"1.0e{whole + 1:+03d}" if shown == "10.0" else f"{shown}e{whole:+03d}"
 
 
 def _listed(names: list[str]) -> str:
@@ -129,7 +132,8 @@ def _names(n: Numbers) -> str:
 def _lead(n: Numbers) -> list[str]:
     """Rate, half-life and reach where one rate describes the profile; the whole change otherwise."""
     unit, total = n["unit"], n["total_nats"]
-    who = "the gradient" if n["same"] else f"the signal of the last {unit} alone"
+    alone = f"the signal from {unit} to {unit}" if n["past"] else f"the signal of the last {unit} alone"
+    who = "the gradient" if n["same"] else alone
     if not isfinite(total):
         if n["path_silent_share"] < 1:
             return [f"{_span(n)} nothing is left of {who} in the sequence in the middle of the batch."]
@@ -194,7 +198,7 @@ def _split(n: Numbers) -> list[str]:
     if not isfinite(n["total_nats"]):
         return []
     if n["alone"] and n["shares"]["carry"] >= 0.5 and isfinite(n["alone"]["carry"]):
-        told = _told(n["carry_parts"], n)
+        told = _told({part: x for part, x in n["carry_parts"].items() if part != "carry"}, n)
         return [f"On the carry {told}."] if told else []
     told = _told({part: n[f"{part}_nats"] for part in (*PART_WORDS, "other")}, n)
     return [f"{told[0].upper()}{told[1:]}."] if told else []
@@ -204,11 +208,12 @@ def _told(parts: dict[str, float], n: Numbers) -> str:
     """Who takes how many nats, and who gives some, the largest first."""
     names = PART_WORDS | {"other": _others(n)}
     shown = sorted(((part, x) for part, x in parts.items() if abs(x) > ENOUGH), key=lambda p: -abs(p[1]))
-    takes = [f"{names[part]} {{}} {nats(x)}" for part, x in shown if x < 0]
-    gives = [f"{names[part]} {{}} {nats(x)}" for part, x in shown if x > 0]
     said = []
-    for verb, items in (("take", takes), ("give", gives)):
-        said += [_listed([items[0].format(verb), *[item.replace(" {}", "") for item in items[1:]]])] if items else []
+    for verb, items in (("take", [p for p in shown if p[1] < 0]), ("give", [p for p in shown if p[1] > 0])):
+        if items:
+            (part, x), rest = items[0], items[1:]
+            first = f"{names[part]} {verb}{'s' if part == 'carry' else ''} {nats(x)}"
+            said.append(_listed([first, *[f"{names[other]} {nats(y)}" for other, y in rest]]))
     return "; ".join(said)
 
 
@@ -251,7 +256,9 @@ def _beside(n: Numbers) -> list[str]:
         return [f"{_span(n)} nothing is left of the gradient, all losses and paths together."]
     return [
         f"{_span(n)} {_left(left, 'the gradient of all losses and paths', 0)}.",
-        f"The signal of the last {unit} alone is another quantity, and the rest is about it.",
+        f"Some paths lead past a {unit}; the rest is about the signal that goes from {unit} to {unit}."
+        if n["past"]
+        else f"The signal of the last {unit} alone is another quantity, and the rest is about it.",
     ]
 
 
@@ -290,7 +297,7 @@ def _state(n: Numbers) -> list[str]:
     out: list[str] = []
     if n["kind"] == "healthy":
         return out
-    square = {name: w for name, w in n["weights"].items() if isfinite(w["spectral_radius"])}
+    square = {name: w for name, w in n["weights"].items() if w}
     if n["axis"] == "t" and n["shares"]["recurrent"] > ENOUGH and "weights" in _pushing(n):
         for name, w in list(square.items())[:2]:
             out.append(f"{name} has spectral norm {w['spectral_norm']:.2f} and spectral radius {w['spectral_radius']:.2f}.")
