@@ -71,6 +71,11 @@ class Subject:
 
     def __init__(self, graph: Graph, call: Call) -> None:
         memo: dict[int, Any] = {}
+        for x in (call.model, call.loss):
+            for root in _modules_of(x):
+                for _, part in root.named_modules():  # results that a module keeps: copied without their graph
+                    results = [v for v in vars(part).values() if isinstance(v, Tensor) and v.op is not None]
+                    memo |= {id(v): Tensor(v.value.copy(), name=v.name) for v in results}
         try:
             self.model, self.loss = _copied(call.model, memo), _copied(call.loss, memo)
         except Exception as error:

@@ -89,7 +89,7 @@ def find_cuts(graph: Graph, steps: Steps, joined: list[bool]) -> list[Cut]:
                 continue
             for j in graph.inputs_of[k]:
                 u = coordinate[j]
-                if graph.ops[j] is not None and not graph.records[j].requires_grad and u is not None and u < v:
+                if u is not None and u < v and _comes_from_cut(graph, j):
                     places.setdefault((v, "no_grad"), []).append(j)
     whole: list[Cut] = []
     partial: dict[tuple, Cut] = {}
@@ -104,6 +104,15 @@ def find_cuts(graph: Graph, steps: Steps, joined: list[bool]) -> list[Cut]:
             times = partial[op, name].times + 1 if (op, name) in partial else 1
             partial[op, name] = Cut(at, op, label, False, times)
     return [*whole, *partial.values()]
+
+
+def _comes_from_cut(graph: Graph, j: int) -> bool:
+    """Whether node j was computed without gradients from a node that was recorded with them off."""
+    while graph.ops[j] is not None and not graph.records[j].requires_grad:
+        if j in graph.cut:
+            return True
+        j = graph.inputs_of[j][-1]
+    return False
 
 
 def _is_piece(graph: Graph, steps: Steps, i: int, v: int) -> bool:

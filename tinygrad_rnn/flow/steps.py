@@ -419,7 +419,7 @@ def _completed(
     for c in range(first + 1, last + 1 + stride):
         if c in done:
             continue
-        model = c - 1 if c - 1 in done else min(done)
+        model = next(k for k in range(c - 1, first - 1, -1) if k in done)
         wanted = {played(model)[j] for j in done[model] if j in played(model)}
         final = {i for i, part in played(c).items() if part in wanted and i in live}
         if final:

@@ -15,7 +15,7 @@ from .cuts import Cut, find_cuts
 from .directions import kept_directions
 from .gain import GROUPS, PART_NAMES, Gain, Way
 from .profile import Place, place_of
-from .steps import Axis, Steps, find_steps
+from .steps import Axis, Steps, checked_axis, find_steps
 
 Kind = Literal["vanishing", "fading", "healthy", "narrow", "exploding", "vanishing and exploding", "no signal", "not finite"]
 
@@ -76,6 +76,7 @@ def why(graph: Graph, axis: Axis | None = None, try_remedies: Try | None = None,
 
     try_remedies   of a graph and its verdict: (advice, trials)
     details        look at matrices, gates and slopes as well, where the net is sick"""
+    checked_axis(axis)
     found = _verdict(graph, axis, details)
     if try_remedies is None or found.kind in ("healthy", "no signal", "not finite"):
         return found
