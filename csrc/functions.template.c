@@ -231,8 +231,8 @@ INLINE float general_power_f32(float base, float exponent)
     y *= double_from(double_bits(shifted) << 52);
     /* a negative base: minus where b is odd, NaN where it is no integer; from 2^24 on, all floats are even */
     const double small = fabs(b) < 0x1p24 ? b : 0, integer = small + rounder;
-    y = double_from(double_bits(y) ^ (double_bits(integer) << 63 & double_bits(a)));
-    const double fraction = (integer - rounder) - small;
+    const double fraction = (integer - rounder) - small, whole = fraction == 0 ? integer : rounder;
+    y = double_from(double_bits(y) ^ (double_bits(whole) << 63 & double_bits(a)));
     y = (fraction != 0) & (a < 0) & (a > -INFINITY) ? NAN : y;
     y = b != b ? b : y;
     y = b == 0 ? 1 : y;

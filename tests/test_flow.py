@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.flow.gain import PART_NAMES
+from tinygrad_rnn.flow.paths import Walker
+from tinygrad_rnn.graph import Graph
 
 
 def last_sum(output):
@@ -714,7 +716,7 @@ def test_what_to_try_for_a_net_that_forgets(kind, gate):
     found, after = kept(getattr(tr.nn, kind)(2, 8, seed=0))
     assert (found.kind, found.part) == ("vanishing", "gates")
     assert f"The {gate} gates keep 0.4" in found.cause or f"The {gate} gates keep 0.5" in found.cause
-    assert "for the gate that keeps" in found.advice and "they add up" in found.advice
+    assert "for the gate that keeps" in found.advice and "the two biases add up" in found.advice
     # the code, carried out, does what was said
     assert after.numbers["total_nats"] == pytest.approx(found.tried[0].nats_after, abs=1e-4)
     assert after.numbers["total_nats"] > found.numbers["total_nats"] / 4
@@ -900,3 +902,32 @@ def test_log_norms_of_what_is_not_finite():
     zero = tr.trace(lambda x: (tr.relu(x) * 1.0).sum(), -np.ones(9))
     assert zero.log_norms()[zero["x"].position] == -np.inf
     assert "grad    norm 0.000e+00" in str(zero["x"])
+
+
+# ---- cost, counted: times are no test
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("loss", [last_sum, lambda y: (y * y).mean()])
+def test_the_cost_is_linear_in_the_steps(kind, loss, monkeypatch):
+    """Pulled-back nodes of gain(), why() and a one-step Jacobian, for T and 2 T."""
+    pulled = []
+    vjp, multiply = Graph.vjp, Walker._through_matrix
+    monkeypatch.setattr(Graph, "vjp", lambda self, *a, **k: (pulled.append(1), vjp(self, *a, **k))[1])
+    monkeypatch.setattr(Walker, "_through_matrix", lambda self, *a: (pulled.append(1), multiply(self, *a))[1])
+    counts = {}
+    for steps in (60, 120):
+        graph = traced(getattr(tr.nn, kind)(3, 4, 2, dtype="float64", seed=0), inputs(steps, 2, 3), loss)
+        nodes = sum(role == "op" for role in graph.roles)
+        for name, ask in (
+            ("gain", graph.gain),
+            ("why", lambda: graph.why(advice=False)),  # noqa: B023
+            ("step", lambda: graph.jacobian((0, 30, "h"), (0, 29, "h"))),  # noqa: B023
+        ):
+            pulled.clear()
+            ask()
+            counts[name, steps] = len(pulled)
+        assert counts["why", steps] < 16 * nodes
+    assert counts["gain", 120] < 2.1 * counts["gain", 60]
+    assert counts["why", 120] < 2.1 * counts["why", 60]
+    assert counts["step", 120] == counts["step", 60]

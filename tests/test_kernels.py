@@ -234,7 +234,20 @@ def test_powers_at_special_values(dtype, isa):
     """The cases of IEEE 754, which the C library's pow follows."""
     info = np.finfo(dtype)
     whole = [0, 1, 2, 3, 2.0**info.nmant, 2.0 ** (info.nmant + 1) - 1, 2.0 ** (info.nmant + 1), 2.0 ** (info.nmant + 2)]
-    values = [*whole, 0.5, 2.5, 2.0 ** (info.nmant - 1) + 0.5, 1e30, info.tiny, info.smallest_subnormal, np.inf]
+    values = [
+        *whole,
+        0.5,
+        2.5,
+        0.9,
+        1.2,
+        2.7,
+        3.3,
+        2.0 ** (info.nmant - 1) + 0.5,
+        1e30,
+        info.tiny,
+        info.smallest_subnormal,
+        np.inf,
+    ]
     values = np.array([*values, *(-v for v in values), np.nan], dtype)
     a, b = (v.ravel() for v in np.meshgrid(values, values))
     with np.errstate(all="ignore"):

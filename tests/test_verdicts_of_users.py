@@ -113,6 +113,17 @@ def test_a_second_net_that_reads_every_other_state():
     assert found.numbers["steps"] <= 49
 
 
+def test_a_last_step_that_ends_with_another_op_is_a_step():
+    def step(net, t, x, states):
+        h = (states[-1] if states else tr.Tensor(np.zeros((4, 6)))) @ net.w + x @ net.v
+        return h * 0.001 if t == 59 else h
+
+    net = Loop(step, w=orthogonal(6), v=np.ones((3, 6)))
+    found = tr.trace(net, series(60), loss=total).why(advice=False)
+    assert (found.kind, found.where, found.numbers["steps"]) == ("vanishing", "read-out", 59)
+    assert found.numbers["total_nats"] == pytest.approx(np.log(0.001), abs=1e-9)
+
+
 # ---- cuts
 
 

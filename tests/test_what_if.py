@@ -79,7 +79,7 @@ def test_what_is_advised_was_better_and_is_what_the_code_does(kind, dtype):
         return getattr(tr.nn, kind)(3, 12, dtype=dtype, seed=0, **({"leak": 0.5} if kind == "LeakyRNN" else {}))
 
     found = tr.trace(net(), x, loss=last_mean).why()
-    assert found.kind == "vanishing" and found.advice.startswith("Tried on a copy, on the same batch")
+    assert found.kind == "vanishing" and found.advice.startswith("Tried on a copy with the same batch")
     named = [trial for trial in found.tried if f"- {trial}" in found.advice]
     assert 1 <= len(named) <= 2
     for trial in named:

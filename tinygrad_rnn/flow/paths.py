@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..backends import BACKENDS
 from ..graph import Graph
 from .classes import CARRY, TOGETHER, Class, Key, Layout, analysed, crossed
 from .elements import constant_inside, is_padding, origins, part_of
@@ -335,7 +336,9 @@ class Walker:
     def _through_matrix(self, i: int, cotangents: list[np.ndarray]) -> list[tuple[np.ndarray]]:
         """Cotangents of several classes through one linear layer, in one product."""
         rows = np.concatenate([g.reshape(-1, g.shape[-1]) for g in cotangents])
-        found = rows @ self.graph.wide_residuals(i)[1]
+        w = self.graph.wide_residuals(i)[1]
+        x = np.broadcast_to(0.0, (len(rows), w.shape[1]))  # not looked at: the weight wants no cotangent
+        found = BACKENDS["native"].linear_vjp(rows, x, w, (True, False))[0]
         return [(part,) for part in found.reshape(len(cotangents), *cotangents[0].shape[:-1], -1)]
 
     def _by_level(self, levels, logs: dict, read: np.ndarray, end: np.ndarray) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ class Place:
     where  "evenly" (one rate describes it), "one step", "read-out" (lag 0 to 1), "two phases", "unevenly", or "" where it
            changes by less than a factor of 10
     lag    of one step or the read-out, the lag before it; of two phases, the lag at which the second begins; else None
-    nats   what changes there: at the one step, or a step in each phase, the first one first
+    nats   what changes there: at the one step; a step in each phase; in each half of the way, where it is uneven
     rate   nats a step, where one rate describes the profile, or what is left of it without the one step; else None"""
 
     where: Where
@@ -49,7 +49,8 @@ def place_of(profile: np.ndarray) -> Place:
             return found
     if bend <= max(0.5, EVEN * abs(total)):
         return Place("evenly", None, (), rate)
-    return _two_phases(steps) or Place("unevenly", None, (), None)
+    half = len(steps) // 2
+    return _two_phases(steps) or Place("unevenly", None, (float(steps[:half].sum()), float(steps[half:].sum())), None)
 
 
 def _one_step(steps: np.ndarray, total: float) -> Place | None:

@@ -223,7 +223,7 @@ def _of_gates(gates: list[Gate], n: int, subject: Subject) -> list[Remedy]:
             others = [(name, at) for name, at in gate.biases.items() if name != first]
             lines += [f"{subject.expression(name)}{array}[{_span(at)}] = 0" for name, at in others]
             adds |= bool(others)
-        return "; ".join(lines) + ("  # they add up: one is enough" if adds else "")
+        return "; ".join(lines) + ("  # the two biases add up: write to one, set the other to 0" if adds else "")
 
     top = max(n, 2)
     return [
@@ -304,7 +304,7 @@ def _of_layers(modules: list, n: int, relu: bool) -> list[Remedy]:
                 f"leaky units, leak {leak:g}",
                 _for_modules(lambda m: type(m) is RNN, lambda m: _become(m, LeakyRNN, leak=leak)),
                 f"tr.nn.LeakyRNN(..., leak={leak:g}) in place of RNN",
-                f"h = {1 - leak:g} * h + {leak:g} * cell(x, h) for h = cell(x, h)",
+                f"h = {1 - leak:g} * h + {leak:g} * cell(x, h)  # in place of h = cell(x, h)",
             )
         )
         if not relu:
@@ -396,8 +396,8 @@ def _of_depth(modules: list, n: int) -> list[Remedy]:
             Remedy(
                 f"a residual path around every layer, scale {scale:g}",
                 paths,
-                f"tr.nn.Residual({block}, scale={scale:g})",
-                f"x + {scale:g} * {block}(x), a block being {whole}",
+                f"tr.nn.Residual({'tr.nn.' if block != 'block' else ''}{block}, scale={scale:g})",
+                f"x + {scale:g} * {block}(x)",
             )
         )
     if towers:

@@ -406,7 +406,8 @@ def _completed(
             ranks[c] = {}
             for i in by_step.get(c, ()):
                 op, layer = graph.ops[i], graph.addresses[i].layer if axis == "t" else None
-                key = (layer, op.name if op else None, graph.records[i].name)
+                name = graph.records[i].name  # what the code calls a state says more than the op that made it
+                key = (layer, name, None if name or op is None else op.name)
                 ranks[c][i] = (*key, seen.get(key, 0))
                 seen[key] = seen.get(key, 0) + 1
         return ranks[c]

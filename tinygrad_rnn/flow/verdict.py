@@ -13,7 +13,7 @@ from ..graph import Graph, NodeView
 from . import words
 from .cuts import Cut, find_cuts
 from .directions import kept_directions
-from .gain import GROUPS, PART_NAMES, Gain, Way
+from .gain import PART_NAMES, Gain, Way
 from .profile import Place, place_of
 from .steps import Axis, Steps, checked_axis, find_steps
 
@@ -38,7 +38,8 @@ class Verdict:
 
     kind      "vanishing" (less than 1/100 is left, or a half is lost every two steps), "fading" (less than 1/10 is left),
               "healthy", "narrow" (the size is kept, in one direction only), "exploding", "vanishing and exploding" (at
-              different lags or in different sequences), "no signal" (the loss does not reach the last states) or "not finite"
+              different lags or in different sequences), "no signal" (the loss depends on one step alone, or sends exactly 0
+              into the states) or "not finite"
     part      the part that does most of it (see Gain), "cut" where no gradient passes a step; empty for a healthy net
     where     "evenly", "one step", "read-out", "two phases", "unevenly", "one layer", or "" where little changes
     cause     what was found, in sentences
@@ -62,6 +63,8 @@ class Verdict:
         lines = [f"{self.kind.upper()}: {self.cause}"]
         if self.advice:
             lines.append(self.advice)
+        elif self.tried:
+            lines.append(f"Tried on a copy: {len(self.tried)} remedies, none left the gradient clearly nearer to its size.")
         return "\n".join(lines)
 
 
@@ -98,7 +101,12 @@ def _verdict(graph: Graph, axis: Axis | None, details: bool) -> Verdict:
         unit = "step" if axis != "layer" else "layer"
         return Verdict("no signal", words.one_step_only(_steps_reached(graph, unit), unit), "", {"axis": axis or "t"}, None)
     if len(found) == 1:
-        return next(iter(found.values()))
+        (name, only), *_ = found.items()
+        if not name:
+            return only
+        other = {"forwards": "Backwards", "backwards": "Forwards"}[name]
+        cause = f"{name.capitalize()}: {only.cause} {other} the loss depends on one step alone."
+        return replace(only, cause=cause, parts={name: only})
     order = ("not finite", "vanishing and exploding", "exploding", "vanishing", "narrow", "fading", "no signal", "healthy")
     worst = min(found.values(), key=lambda v: order.index(v.kind))
     cause = " ".join(f"{name.capitalize()}, {v.kind}: {v.cause}" for name, v in found.items())
@@ -255,7 +263,7 @@ class Judgement:
         rate = self.place.rate if self.place.where in ("evenly", "") and self.place.rate is not None else None
         place_t = None if self.place.lag is None else at[max(int(found.last[row]) - self.place.lag, 0)]
         on_path = [i for n in range(way.first + 1, int(found.last[row]) + 1) for i in way.walker.positions(n)]
-        shares = {kind: _mean(x[:steps, row]) for kind, x in self._row_shares().items()}
+        shares = {kind: _mean(x[:steps, row]) for kind, x in found.row_shares.items()}
         everyone = ~np.isnan(self.total[0])
         numbers = {
             "axis": way.steps.axis,
@@ -269,10 +277,10 @@ class Judgement:
             "left": self.left,
             "median_left": float(self.profile[-1]),
             "factor": exp(max(min(total, 700), -700)),
-            "rate": rate if rate is not None else total / max(steps, 1),
+            "rate": rate,
             "even": rate is not None,
-            "half_life": log(2) / abs(total / steps) if total and steps and np.isfinite(total) else float("inf"),
-            "reach": log(FACTOR) / abs(rate) if rate else None,
+            "half_life": log(2) / abs(rate) if rate else None,
+            **_reach(self.path[: steps + 1, row], rate),
             **{f"{part}_nats": nats for part, nats in parts.items()},
             "shares": shares,
             "alone": {kind: _end(x, row, steps) for kind, x in found.row_alone.items()},
@@ -318,9 +326,6 @@ class Judgement:
             "activations": slopes["ops"] if slopes else [],
         }
 
-    def _row_shares(self) -> dict[str, np.ndarray]:
-        return self.gain.row_shares
-
     def _unreached(self) -> tuple[int, int] | None:
         """First and last step, as recorded, that no gradient reaches, where a cut is the reason."""
         whole = [c for c in self.gain.cuts if c.whole]
@@ -358,6 +363,12 @@ def _relative(rows: np.ndarray) -> np.ndarray:
         out = rows - rows[0]
     out[:, ~np.isfinite(rows[0])] = np.nan
     return out
+
+
+def _reach(profile: np.ndarray, rate: float | None) -> dict[str, Any]:
+    """The lag from which on less than 1/100 is left, or more than 100 times: as measured, or at this rate."""
+    there = _first(np.abs(profile) > log(FACTOR))
+    return {"reach": there if there is not None else log(FACTOR) / abs(rate) if rate else None, "reached": there is not None}
 
 
 def _own(rows: np.ndarray, row: int) -> np.ndarray:
@@ -478,6 +489,3 @@ def _kept(graph: Graph, on_path: list[int]) -> dict[str, Any] | None:
         mean_log = float(np.log(every).mean())
     half_life = log(2) / -mean_log if mean_log else float("inf")
     return {"gates": sorted({gate for _, gate, _ in keeping}), "mean": float(every.mean()), "half_life": half_life}
-
-
-__all__ = ["GROUPS", "Judgement", "Kind", "Verdict", "why"]

@@ -17,7 +17,7 @@ from .words import times
 
 Train = Callable[[Any], Sequence[float]]
 SHOWN = 2  # remedies that a verdict names
-WORTH = 0.5  # nats by which a remedy has to be better
+WORTH = 0.5  # nats by which a remedy has to be better, and a tenth of what is wrong
 LOSSES = {
     "cross_entropy", "nll_loss", "mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss", "binary_cross_entropy_with_logits"
 }  # fmt: skip
@@ -54,6 +54,9 @@ class WhatIf:
     @property
     def nats_after(self) -> float:
         return _left(self.verdict)
+
+    def __repr__(self) -> str:
+        return f"<WhatIf {self}>"
 
     def __str__(self) -> str:
         before, after = _nats(self.nats_before), _nats(self.nats_after)
@@ -208,7 +211,7 @@ def advice_for(graph: Graph, call: Call | None, trace: Callable, verdict: Verdic
     trials.sort(key=lambda trial: sickness(trial.verdict))
     is_loss = _is_loss(graph)
     better = [trial for trial in trials if _is_better(trial, ill, is_loss)]
-    return _told(better[:SHOWN], len(trials)), tuple(trials)
+    return _told(better[:SHOWN], len(trials), is_loss), tuple(trials)
 
 
 def _is_better(trial: WhatIf, ill: float, is_loss: bool) -> bool:
@@ -217,21 +220,32 @@ def _is_better(trial: WhatIf, ill: float, is_loss: bool) -> bool:
     changes = [(trial.before.total, trial.after.total), (trial.nats_before, trial.nats_after)]
     smaller = all(np.isfinite(after) and abs(after) < abs(before) for before, after in changes)
     undone = is_loss and trial.loss_after > 2 * trial.loss_before + 1e-12  # what training had learned is gone
-    return sickness(trial.verdict) < ill - WORTH and smaller and not undone
+    return sickness(trial.verdict) < ill - max(WORTH, ill / 10) and smaller and not undone
 
 
 def _is_loss(graph: Graph) -> bool:
     """Whether the traced number is a loss, which is better when it is smaller; a sum of outputs is none."""
     nodes = [graph.root, *graph.inputs_of[graph.root]]
-    return any((op := graph.ops[i]) is not None and op.name in LOSSES for i in nodes)
+    return any(_is_loss_op(graph, i) for i in nodes)
 
 
-def _told(better: list[WhatIf], count: int) -> str:
+def _is_loss_op(graph: Graph, i: int) -> bool:
+    """Whether node i is a loss, or a square, whose mean is one."""
+    op = graph.ops[i]
+    if op is None:
+        return False
+    squares = op.name == "mul" and graph.inputs_of[i][0] == graph.inputs_of[i][1]
+    return op.name in LOSSES or op.name == "square" or squares
+
+
+def _told(better: list[WhatIf], count: int, is_loss: bool) -> str:
     if not better:
         return ""
     tried = "1 remedy" if count == 1 else f"{count} remedies"
-    lines = [f"Tried on a copy, on the same batch, without training ({tried}, these helped most; in PyTorch under no_grad):"]
+    lines = [f"Tried on a copy with the same batch, without training: {tried}. These left the gradient nearest to its size:"]
     for trial in better:
-        lines.append(f"- {trial}.")
-        lines += [f"    here     {trial.code}", f"    PyTorch  {trial.torch}"] if trial.code else []
+        worse = "; the loss is worse" if is_loss and trial.loss_after > trial.loss_before else ""
+        still = f"; still {trial.verdict.kind}" if trial.verdict.kind != "healthy" else ""
+        lines.append(f"- {trial}{worse}{still}.")
+        lines += [f"    here     {trial.code}", f"    PyTorch  {trial.torch}  (under no_grad)"] if trial.code else []
     return "\n".join(lines)

@@ -110,12 +110,15 @@ def _knocked_out(n: Numbers) -> list[str]:
     carry, both = n["alone"]["carry"], n["total_nats"]
     paths = f"the paths through {_names(n)}"
     if n["shares"]["recurrent"] < ENOUGH and abs(both - carry) < ENOUGH:
-        return [f"{_span(n)} the carry, the paths through no weights, {_change(carry)}; {paths} change nothing."]
+        return [f"The carry (paths that cross no weights) {_change(carry)}; {paths} change nothing."]
     if not isfinite(carry):
         return [f"{_span(n)} nothing comes through on the carry alone; with {paths} the gradient {_change(both)}."]
     difference = both - carry
     does = "bring back" if difference > 0 and carry < 0 else "add" if difference > 0 else "take"
-    return [f"{_span(n)} the carry, the paths through no weights, alone {_change(carry)}; {paths} {does} {nats(difference)}."]
+    return [
+        f"The carry alone (paths that cross no weights) {_change(carry)} over {count(n['steps'], n['unit'])}. "
+        f"{paths[0].upper()}{paths[1:]} {does} {nats(difference)}."
+    ]
 
 
 def _change(x: float) -> str:
@@ -136,7 +139,7 @@ def _lead(n: Numbers) -> list[str]:
     who = "the gradient" if n["same"] else alone
     if not isfinite(total):
         if n["path_silent_share"] < 1:
-            return [f"{_span(n)} nothing is left of {who} in the sequence in the middle of the batch."]
+            return [f"{_span(n)} nothing is left of {who} in the median one of {n['sequences']} {_rows(n)}."]
         return [f"{_span(n)} nothing is left of {who}: it becomes exactly 0."]
     out = []
     if n["same"] and n["even"] and n["steps"] > 2 and abs(n["rate"]) > 5e-4 and abs(total) > 0.1:
@@ -145,15 +148,25 @@ def _lead(n: Numbers) -> list[str]:
             f"Each {unit} back {who} {way} {_small(n['rate'])}, a factor of {_factor(n['rate'])}: it {half} every "
             f"{_every(log(2) / abs(n['rate']), unit)}."
         )
-        left = "1/100 is left" if n["rate"] < 0 else "it has grown 100 times"
-        out.append(f"After {_plural(n['reach'], unit)} {left}; this net was given {n['lags']}.")
-    out.append(f"{_span(n)} {_left(total, who, n['sequences'])}.")
+    if n["same"] and n["reach"] is not None and n["steps"] > 2 and abs(total) > 0.1:
+        out.append(_reach(n))
+    out.append(f"{_span(n)} {_left(total, who, n['sequences'], _rows(n))}.")
     return out
 
 
-def _left(total: float, who: str, sequences: int) -> str:
+def _reach(n: Numbers) -> str:
+    """How far the gradient reaches: as measured, or at the measured rate."""
+    lost = n["total_nats"] < 0
+    if n["reached"]:
+        is_left = "less than 1/100 is left" if lost else "it is more than 100 times as large"
+        return f"From lag {n['reach']} on {is_left}; this net was given {n['lags']}."
+    would = "1/100 would be left" if lost else "it would be 100 times as large"
+    return f"At this rate {would} after {_plural(n['reach'], n['unit'])}; this net was given {n['lags']}."
+
+
+def _left(total: float, who: str, sequences: int, rows: str = "sequences") -> str:
     """What is left of a gradient, or how it has grown."""
-    middle = f" in the middle one of {sequences} sequences" if sequences > 1 else ""
+    middle = f" in the median one of {sequences} {rows}" if sequences > 1 else ""
     if abs(total) < 0.05:
         return f"{who} keeps its size{middle} ({total:+.2f} nats)"
     if total < 0:
@@ -190,7 +203,7 @@ PART_WORDS = {
     "constants": "constant factors (leak, decay, scale)",
     "carry": "the carry",
     "recurrent": "the paths through weights",
-    "sums": "paths adding up",
+    "sums": "parallel paths together",
 }
 
 
@@ -239,8 +252,15 @@ def _place(n: Numbers) -> list[str]:
         return [f"{who.capitalize()} {_changes(place.nats[0])} at the first {unit} back, {at} = {n['at_t']}, next to the loss."]
     if place.where == "two phases":
         first, second = place.nats
-        return [f"It goes in two phases: {_rate(first)} nats a {unit} down to {at} = {n['at_t']}, {_rate(second)} before it."]
+        return [f"It goes in two phases: {_rate(first)} nats a {unit} back to {at} = {n['at_t']}, {_rate(second)} before that."]
+    if place.where == "unevenly" and place.nats:
+        first, second = place.nats
+        return [f"It goes unevenly: {_rate(first)} nats in the first half of the {unit}s back, {_rate(second)} in the second."]
     return []
+
+
+def _rows(n: Numbers) -> str:
+    return "sequences" if n["axis"] == "t" else "rows of the batch"
 
 
 def _rate(x: float) -> str:
@@ -256,9 +276,9 @@ def _beside(n: Numbers) -> list[str]:
         return [f"{_span(n)} nothing is left of the gradient, all losses and paths together."]
     return [
         f"{_span(n)} {_left(left, 'the gradient of all losses and paths', 0)}.",
-        f"Some paths lead past a {unit}; the rest is about the signal that goes from {unit} to {unit}."
+        f"Some paths lead past a {unit}. Beside it, the signal that goes from {unit} to {unit}:"
         if n["past"]
-        else f"The signal of the last {unit} alone is another quantity, and the rest is about it.",
+        else f"Beside it, the signal of the last {unit} alone:",
     ]
 
 
@@ -268,7 +288,7 @@ def _for_whom(n: Numbers) -> list[str]:
         return []
 
     def some(share: float) -> str:
-        return f"{round(share * whole)} of {whole} sequences"
+        return f"{round(share * whole)} of {whole} {_rows(n)}"
 
     if n["unreached_share"]:
         out.append(f"The loss reaches no state of {some(n['unreached_share'])}.")
@@ -287,7 +307,7 @@ def _directions(n: Numbers) -> list[str]:
         return []
     return [
         "But one direction alone survives.",
-        f"Of {len(n['directions'])} random cotangents side by side the second singular value falls to "
+        f"{len(n['directions'])} random gradients sent back together end parallel: their second direction shrinks to "
         f"{times(n['directions'][1])} of its size.",
     ]
 
@@ -297,14 +317,16 @@ def _state(n: Numbers) -> list[str]:
     out: list[str] = []
     if n["kind"] == "healthy":
         return out
-    square = {name: w for name, w in n["weights"].items() if w}
+    square = {name: w for name, w in n["weights"].items() if w and n["kind"] != "narrow"}
     if n["axis"] == "t" and n["shares"]["recurrent"] > ENOUGH and "weights" in _pushing(n):
         for name, w in list(square.items())[:2]:
             out.append(f"{name} has spectral norm {w['spectral_norm']:.2f} and spectral radius {w['spectral_radius']:.2f}.")
     kept = n["kept"]
     if kept:
-        half = f"half of it for {_plural(kept['half_life'], n['unit'])}" if isfinite(kept["half_life"]) else "all of it"
-        out.append(f"The {' and '.join(kept['gates'])} gates keep {kept['mean']:.2f} of a state a {n['unit']}, {half}.")
+        half = f": alone they halve it every {_every(kept['half_life'], n['unit'])}" if isfinite(kept["half_life"]) else ""
+        out.append(
+            f"The {' and '.join(kept['gates'])} gates keep {kept['mean']:.2f} of a state at each {n['unit']} in the mean{half}."
+        )
     slopes = n["slopes"]
     if slopes and abs(n["saturation_nats"]) > ENOUGH and not kept:
         out.append(_slope_words(slopes))
@@ -320,7 +342,7 @@ def _slope_words(slopes: dict[str, Any]) -> str:
     if slopes["ops"] == ["relu"]:
         return f"{slopes['saturated']:.0%} of the relu units are off."
     off = f"; {slopes['saturated']:.0%} of the units are saturated" if slopes["saturated"] >= 0.005 else ""
-    most = f", {slopes['largest']:g} at the most" if slopes["largest"] < 1 else ""
+    most = f"; it can be {slopes['largest']:g} at most" if slopes["largest"] < 1 else ""
     return f"The mean slope of {_listed(slopes['ops'])} is {slopes['mean']:.2f}{most}{off}."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from math import isfinite
 from typing import Any
 
@@ -70,6 +71,19 @@ def _findings(f: Findings) -> dict[str, Any]:
             "kind": f.verdict.kind,
             "cause": f.verdict.cause,
             "advice": f.verdict.advice,
+            "tried": [
+                {
+                    "name": t.name,
+                    "nats_before": _number(t.nats_before),
+                    "nats_after": _number(t.nats_after),
+                    "loss_before": _number(t.loss_before),
+                    "loss_after": _number(t.loss_after),
+                    "kind_after": t.verdict.kind,
+                    "code": t.code,
+                    "torch": t.torch,
+                }
+                for t in f.verdict.tried
+            ],
             "numbers": _plain(f.verdict.numbers),
         },
         "said": _said(text.statements(f)),
@@ -124,6 +138,8 @@ def _plain(x: Any) -> Any:
     """What JSON can hold: numbers, words, and lists and dictionaries of them; anything else by its name."""
     if isinstance(x, Estimate):
         return {"value": _number(x.value), "standard_error": _number(x.error)}
+    if is_dataclass(x) and not isinstance(x, type):
+        return _plain({field.name: getattr(x, field.name) for field in fields(x)})
     if isinstance(x, dict):
         return {str(k): _plain(v) for k, v in x.items()}
     if isinstance(x, (list, tuple, np.ndarray)):

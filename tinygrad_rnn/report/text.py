@@ -77,7 +77,8 @@ def _split(f: Findings) -> Said:
     named = ", ".join(f"{name} {nats:+.2f}" for name, nats in parts.items())
     if abs(g.total) > 5e-3:
         way = "fades" if g.total < 0 else "grows"
-        said = say("Split: over {back} the gradient {way} by {nats:.2f} nats", back=back, way=way, nats=abs(g.total))
+        text = "Split: over {back} the gradient {way} by {nats:.2f} nats in the geometric mean of the windows"
+        said = say(text, back=back, way=way, nats=abs(g.total))
     else:
         said = say("Split: over {back} the gradient keeps its size", back=back)
     said = Said(f"{said.text}: {named}.", {**said.numbers, "steps": steps, **parts})
