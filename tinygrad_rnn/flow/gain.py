@@ -334,15 +334,22 @@ def _shares(
     """<v_q, v> / <v, v> by class and row; 0 where v is 0. One class alone has the share 1, unless there was nothing before."""
     if len(classes) == 1:
         return {classes[0]: np.where(np.isneginf(after) & np.isneginf(before), 0.0, 1.0)}
-    scale = np.exp(-np.where(np.isfinite(after), after, 0.0))[:, None]
     out: dict[Any, np.ndarray] = {}
-    for i, v in whole.items():
-        mine = [one for one in classes if i in arrived[one]]
-        together = walker.by_state(v) * scale
-        stacked = np.stack([walker.by_state(arrived[one][i]) for one in mine]) * scale
-        found = np.where(np.isneginf(after), 0.0, np.einsum("kij,ij->ki", stacked, together))
-        out.update(zip(mine, found, strict=True))
-    return {one: out[one] for one in classes}
+    for one in classes:
+        out[one] = np.zeros(walker.rows)
+        for i, g in arrived[one].items():
+            out[one] = out[one] + np.vecdot(walker.by_state(g), walker.by_state(whole[i]))
+    norms = np.exp(2 * after)
+    if norms.size and norms.min() > 1e-280 and norms.max() < 1e280:
+        return {one: x / norms for one, x in out.items()}
+    scale = np.exp(-np.where(np.isfinite(after), after, 0.0))  # where squares leave the range of numbers
+    for one in classes:
+        found = [
+            np.vecdot(walker.by_state(g) * scale[:, None], walker.by_state(whole[i]) * scale[:, None])
+            for i, g in arrived[one].items()
+        ]
+        out[one] = np.where(np.isneginf(after), 0.0, sum(found))
+    return out
 
 
 def _times(share: np.ndarray, nats: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ def row_axis(g: np.ndarray, rows: int, usual: int) -> int | None:
 def row_norms(flat: list[np.ndarray]) -> np.ndarray:
     """(rows,) joint 2-norm of each row over arrays (rows, entries), without overflow or underflow of the squares."""
     x = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
-    squares = np.einsum("ij,ij->i", x, x)
+    squares = np.vecdot(x, x)
     if squares.size and squares.min() > 1e-280 and squares.max() < 1e280:
         return np.sqrt(squares)
     scale = np.abs(x).max(axis=1, initial=0, keepdims=True)
@@ -32,20 +32,16 @@ def row_norms(flat: list[np.ndarray]) -> np.ndarray:
 
 
 def log_row_norms(flat: dict) -> dict:
-    """log of the 2-norm of each row of arrays (rows, entries) by any key, (rows,) each: arrays of one shape at once."""
-    by_shape: dict[tuple[int, ...], list] = {}
-    for key, x in flat.items():
-        by_shape.setdefault(x.shape, []).append(key)
-    out = {}
+    """log of the 2-norm of each row of arrays (rows, entries) by any key, (rows,) each."""
+    if not flat:
+        return {}
+    squares = np.array([np.vecdot(x, x) for x in flat.values()])
     with np.errstate(divide="ignore"):
-        for keys in by_shape.values():
-            x = np.stack([flat[key] for key in keys])
-            squares = np.einsum("kij,kij->ki", x, x)
-            logs = 0.5 * np.log(squares)
-            for key, mine, square in zip(keys, logs, squares, strict=True):
-                common = square.size and square.min() > 1e-280 and square.max() < 1e280
-                out[key] = mine if common else np.log(row_norms([flat[key]]))
-    return out
+        logs = dict(zip(flat, 0.5 * np.log(squares), strict=True))
+        for key, square in zip(flat, squares, strict=True):
+            if square.size and not (square.min() > 1e-280 and square.max() < 1e280):
+                logs[key] = np.log(row_norms([flat[key]]))
+    return logs
 
 
 def log_joint(logs: list[np.ndarray], rows: int) -> np.ndarray:

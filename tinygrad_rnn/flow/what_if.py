@@ -244,7 +244,7 @@ def _told(better: list[WhatIf], count: int, is_loss: bool) -> str:
     tried = "1 remedy" if count == 1 else f"{count} remedies"
     lines = [f"Tried on a copy with the same batch, without training: {tried}. These left the gradient nearest to its size:"]
     for trial in better:
-        worse = "; the loss is worse" if is_loss and trial.loss_after > trial.loss_before else ""
+        worse = "; the loss is worse" if is_loss and trial.loss_after > 1.01 * trial.loss_before else ""
         still = f"; still {trial.verdict.kind}" if trial.verdict.kind != "healthy" else ""
         lines.append(f"- {trial}{worse}{still}.")
         lines += [f"    here     {trial.code}", f"    PyTorch  {trial.torch}  (under no_grad)"] if trial.code else []
