@@ -652,6 +652,18 @@ def test_functions_of_two_numbers_at_special_values(dtype, isa):
                 np.testing.assert_array_equal(np.signbit(ours)[~np.isnan(true)], np.signbit(true)[~np.isnan(true)])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_derivatives_beside_a_zero_and_a_subnormal(backend, dtype):
+    # d(y/x)/dx = -y/x^2, and the angle of (x, y) turns by -y/r^2 per dx: both are 0 at y = 0, however small x is
+    small = np.array([3 * np.finfo(dtype).smallest_subnormal, np.finfo(dtype).tiny / 2, 1], dtype)
+    with tr.use_backend(backend), np.errstate(over="ignore"):  # 1/x, the other derivative, is beyond every number
+        for f in (tr.div, tr.arctan2):
+            y, x = leaves([np.zeros(3, dtype), small])
+            f(y, x).backward(np.array([1, -2, 3], dtype))
+            np.testing.assert_array_equal(x.grad, np.zeros(3))
+
+
 def test_numpys_functions_record():
     x, y = tr.Tensor([0.3, 0.7], requires_grad=True), np.array([0.5, 0.5], np.float32)
     for ufunc, op in _UFUNCS.items():

@@ -203,6 +203,15 @@ def test_the_gradient_check_finds_a_wrong_rule(wrong):
         check_grads(lambda t: record(tr.Tensor, bad, (t,)), x)
 
 
+def test_the_gradient_check_allows_for_entries_far_apart_in_size():
+    # a step relative to the largest entry, 40, is a large part of the smallest, 0.07, where the angle bends
+    x = np.linspace(-40, 40, 561) + 0.07
+    y = np.array([0.074])
+    for seed in range(30):
+        check_grads(tr.arctan2, x, y, seed=seed)
+        check_grads(tr.hypot, x, y, seed=seed)
+
+
 def test_the_gradient_check_finds_a_wrong_shape():
     from tinygrad_rnn.ops import Op
     from tinygrad_rnn.tape import record

@@ -42,11 +42,10 @@ def _div_forward(k, x, y):
 
 
 def _div_vjp(k, g, x_shape, y, out, needs):
-    # d(x/y)/dx = 1/y, d(x/y)/dy = -(x/y)/y
-    over = k.div(g, y)
+    # d(x/y)/dx = 1/y, d(x/y)/dy = -(x/y)/y; the derivative is formed before g meets it: g/y may overflow where it is finite
     return (
-        k.sum_to(over, x_shape) if needs[0] else None,
-        k.neg(k.sum_to(k.mul(over, out), y.shape)) if needs[1] else None,
+        k.sum_to(k.div(g, y), x_shape) if needs[0] else None,
+        k.neg(k.sum_to(k.mul(g, k.div(out, y)), y.shape)) if needs[1] else None,
     )
 
 
@@ -95,12 +94,12 @@ def _arctan2_forward(k, y, x):
 
 
 def _arctan2_vjp(k, g, y, x, needs):
-    # the angle changes by x/r^2 per dy and -y/r^2 per dx, r = hypot(x, y); at (0, 0) by nothing
+    # the angle changes by x/r^2 per dy and -y/r^2 per dx, r = hypot(x, y); at (0, 0) by nothing. The quotient of x or y,
+    # at most 1, is taken first: g/r overflows beside a zero where the derivative is 0
     r = k.hypot(y, x)
-    over = k.div_or_zero(g, r)
     return (
-        k.sum_to(k.mul(over, k.div_or_zero(x, r)), y.shape) if needs[0] else None,
-        k.neg(k.sum_to(k.mul(over, k.div_or_zero(y, r)), x.shape)) if needs[1] else None,
+        k.sum_to(k.div_or_zero(k.mul(g, k.div_or_zero(x, r)), r), y.shape) if needs[0] else None,
+        k.neg(k.sum_to(k.div_or_zero(k.mul(g, k.div_or_zero(y, r)), r), x.shape)) if needs[1] else None,
     )
 
 
