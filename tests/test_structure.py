@@ -11,6 +11,7 @@ import ops_table
 import tinygrad_rnn
 
 ROOT = pathlib.Path(tinygrad_rnn.__file__).parent
+README = pathlib.Path(__file__).parents[1] / "README.md"  # beside the tests; the package may be installed elsewhere
 
 # From the ground up. A module may import from its own room and from rooms below it, never from one above.
 ROOMS = [
@@ -123,8 +124,8 @@ def test_public_names_have_docstrings():
 
 
 def test_what_the_readme_shows_is_there():
-    checkout = ROOT.parent
-    readme = (checkout / "README.md").read_text()
+    checkout = README.parent
+    readme = README.read_text()
     for path in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (checkout / path).is_file(), path
         tracked = subprocess.run(["git", "ls-files", "--error-unmatch", path], cwd=checkout, capture_output=True)
@@ -136,7 +137,7 @@ def test_the_table_of_ops_is_fresh():
 
 
 def test_the_readmes_python_runs():
-    readme = (ROOT.parent / "README.md").read_text()
+    readme = README.read_text()
     blocks = re.findall(r"```python\n(.*?)```", readme, re.S)
     assert len(blocks) >= 2
     code = "\n".join(blocks)
