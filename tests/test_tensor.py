@@ -91,7 +91,7 @@ def test_numpy_where_and_clip_record():
         (np.where(tr.relu(x), x, -x), np.where(values > 0, values, -values)),
         (np.clip(x, 0, 1), np.clip(values, 0, 1)),
         (np.clip(x, None, 1), np.clip(values, None, 1)),
-        (np.clip(x, a_min=0), np.clip(values, 0, None)),
+        (np.clip(x, a_min=0, a_max=None), np.clip(values, 0, None)),
         (np.clip(a=x, a_min=0, a_max=1), np.clip(values, 0, 1)),
     ]
     for y, expected in calls:

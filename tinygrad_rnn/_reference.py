@@ -271,6 +271,7 @@ def relu_vjp(g, y):
 
 
 def clip(x, low, high):
+    low, high = -np.inf if low is None else low, np.inf if high is None else high  # numpy 2.0 refuses None for both
     return _pointwise("clip", lambda x: np.clip(x, low, high), x)
 
 

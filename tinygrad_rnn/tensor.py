@@ -377,6 +377,8 @@ class Tensor(Node):
         if "operands" not in taken:
             # positions mean what they do in numpy, where dtype= and out= are in between
             kwargs, args = dict(zip(theirs, args, strict=False)) | kwargs, args[len(theirs) :]
+        if "newshape" in kwargs:  # the name of reshape's `shape` in numpy 2.0
+            kwargs["shape"] = kwargs.pop("newshape")
         unknown = ", ".join(name for name in kwargs if name not in taken)
         if unknown:
             raise TypeError(
