@@ -41,9 +41,12 @@ def times(x: float) -> str:
     """A factor e^x."""
     if not isfinite(x):
         return "0" if x < 0 else "without bound"
-    if -6.9 < x < 6.9:
-        return f"{exp(x):.2g}"
-    digits = x / log(10)
+    return f"{exp(x):.2g}" if -6.9 < x < 6.9 else scientific(x)
+
+
+def scientific(nats: float) -> str:
+    """e ** nats with two digits and an exponent, also where a float would underflow or overflow; nats are finite."""
+    digits = nats / log(10)
     whole = int(np.floor(digits))
     shown = f"{10 ** (digits - whole):.1f}"
     return f"1.0e{whole + 1:+03d}" if shown == "10.0" else f"{shown}e{whole:+03d}"

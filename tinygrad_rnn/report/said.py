@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import exp, isfinite, log
+from math import exp, isfinite
 from textwrap import fill
 from typing import Any
 
-import numpy as np
-
 from ..experiment import Estimate
+from ..flow.words import scientific
 
 WIDTH = 80
 
@@ -47,12 +46,7 @@ def power(nats: float) -> str:
     """e ** nats in decimal notation, also where a float would underflow."""
     if not isfinite(nats):
         return "0" if nats < 0 else "inf" if nats > 0 else "nan"
-    if -6 < nats < 9:
-        return f"{exp(nats):.3g}"
-    digits = nats / log(10)
-    whole = int(np.floor(digits))
-    shown = f"{10 ** (digits - whole):.1f}"
-    return f"1.0e{whole + 1:+03d}" if shown == "10.0" else f"{shown}e{whole:+03d}"
+    return f"{exp(nats):.3g}" if -6 < nats < 9 else scientific(nats)
 
 
 def percent(share: float | Estimate) -> str:
