@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.flow.what_if import _under_no_grad
 
 
 def batch(steps=30, features=3, dtype="float64", seed=0):
@@ -127,6 +128,17 @@ def test_the_code_for_pytorch_does_the_same():
             exec(trial.torch, {"net": there, "torch": torch})
         for name, value in here.state_dict().items():
             np.testing.assert_allclose(value, there.state_dict()[name].numpy(), atol=1e-5, err_msg=f"{trial.name}, {name}")
+
+
+def test_only_what_writes_into_parameters_is_to_be_run_under_no_grad():
+    notes = {}
+    for net in (tr.nn.RNN(3, 8, seed=0), tr.nn.LSTM(3, 8, seed=0)):
+        for trial in tr.trace(net, batch(60, dtype="float32"), loss=last_mean).why().tried:
+            notes[trial.name.split(",")[0]] = _under_no_grad(trial.torch)
+            writes = any(w in trial.torch for w in ("init.", ".copy_(", ".mul_(", ".div_(", "] = "))
+            assert bool(_under_no_grad(trial.torch)) == writes, trial.torch
+    assert notes["leaky units"] == ""  # a forward pass under no_grad has no gradient at all
+    assert any(notes.values())
 
 
 # ---- what was traced may be any function

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -247,5 +248,12 @@ def _told(better: list[WhatIf], count: int, is_loss: bool) -> str:
         worse = "; the loss is worse" if is_loss and trial.loss_after > 1.01 * trial.loss_before else ""
         still = f"; still {trial.verdict.kind}" if trial.verdict.kind != "healthy" else ""
         lines.append(f"- {trial}{worse}{still}.")
-        lines += [f"    here     {trial.code}", f"    PyTorch  {trial.torch}  (under no_grad)"] if trial.code else []
+        lines += (
+            [f"    here     {trial.code}", f"    PyTorch  {trial.torch}{_under_no_grad(trial.torch)}"] if trial.code else []
+        )
     return "\n".join(lines)
+
+
+def _under_no_grad(statement: str) -> str:
+    """A note beside a PyTorch statement that writes into parameters. Beside another forward pass it would cut the gradient."""
+    return "  (under no_grad)" if re.search(r"\w_\(|\] = ", statement) else ""
