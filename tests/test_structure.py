@@ -18,6 +18,7 @@ ROOMS = [
     {"_native", "_reference"},
     {"backends"},
     {"states"},
+    {"writes"},
     {"generator"},
     {"ops"},
     {"tape"},

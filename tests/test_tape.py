@@ -1,8 +1,11 @@
 """The tape: reuse, freeing, addresses, errors; and random programs against a plain evaluator."""
 
+import asyncio
 import copy
 import gc
 import pickle
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -12,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
+from tinygrad_rnn import writes
 from tinygrad_rnn.testing import check_grads
+from tinygrad_rnn.writes import Span, _written, note_write, written_since
 
 
 def leaf(*values):
@@ -434,20 +439,63 @@ def test_writes_that_would_be_lost_are_refused():
 
 
 def test_writes_are_remembered_as_long_as_the_memory_is_there():
-    from tinygrad_rnn.tape import _writes
-
-    before = len(_writes)
+    before = len(_written)
     x = leaf(*range(100))
     for _ in range(3):
         for i in range(100):
             x[i] = 1.0
-    assert len(_writes) == before + 1
-    spans = next(reversed(_writes.values()))[1]
+            leaf(2.0)
+    assert len(_written) == before + 1
+    spans = next(reversed(_written.values())).spans
     assert len(spans) == 100
     x[:] = 0.0
     assert len(spans) == 1
+    for i in range(100):  # nothing is recorded in between: no walk can tell these writes apart
+        x[i] = 1.0
+    assert len(spans) == 1
     del x
-    assert len(_writes) == before
+    assert len(_written) == before
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 19), st.integers(1, 20), st.booleans()), max_size=30),
+    st.integers(0, 19),
+    st.integers(1, 20),
+)
+def test_what_was_written_when(written, low, length):
+    """What every node can ask, against the time of the last write of every entry."""
+    x, times, nodes = np.zeros(20), np.full(20, -1), [leaf(1.0)]
+    for start, n, recorded in written:
+        if recorded:
+            nodes.append(leaf(1.0))
+        note_write(x[start : start + n])
+        times[start : start + n] = writes.last
+    for node in [*nodes, leaf(1.0)]:
+        expected = (times[low : low + length] > node.index).any()
+        assert written_since(x[low : low + length], node.index) == expected
+
+
+def test_the_time_of_a_write_does_not_grow_with_the_writes_before():
+    """Counted in looks at spans, of which ten thousand single writes had to take some fifty million."""
+    looks = 0
+
+    class Counted(Span):
+        __slots__ = ()
+
+        def __getattribute__(self, name):
+            nonlocal looks
+            looks += 1
+            return super().__getattribute__(name)
+
+    x = tr.Tensor(np.zeros(20_000))
+    for i in np.random.default_rng(0).permutation(10_000):
+        x[2 * int(i)] = 1.0
+        leaf(0.0)
+    spans = next(reversed(_written.values())).spans
+    assert len(spans) == 10_000
+    spans[:] = [Counted(*span) for span in spans]
+    x[10_001] = 1.0
+    assert looks < 100
 
 
 def test_a_later_array_in_the_same_memory_is_another():
@@ -461,3 +509,65 @@ def test_a_later_array_in_the_same_memory_is_another():
         w[:] = 1.0
         z.sum().backward()
         np.testing.assert_array_equal(y.grad, [2, 4])
+
+
+# ---- asyncio, threads and forks
+
+
+def test_tasks_record_each_in_a_state_of_its_own():
+    async def quiet(ready, go):
+        with tr.no_grad(), tr.scope(layer=7):
+            ready.set()
+            await go.wait()
+            return leaf(1.0) * 2
+
+    async def recording(ready, go):
+        with tr.Tape() as tape:
+            await ready.wait()
+            y = leaf(1.0) * 2
+            go.set()
+            await asyncio.sleep(0)
+            z = y * 3
+        return tape.nodes, y, z
+
+    async def both():
+        ready, go = asyncio.Event(), asyncio.Event()
+        with tr.scope(t=5):  # which both were made in
+            return await asyncio.gather(quiet(ready, go), recording(ready, go))
+
+    silent, (nodes, y, z) = asyncio.run(both())
+    assert not silent.requires_grad and silent.address == (7, 5)
+    assert nodes == [y, z] and y.requires_grad and y.address == (None, 5) and z.address == (None, 5)
+
+
+def test_a_scope_that_is_left_out_of_turn_restores_its_own_part_alone():
+    def steps():
+        with tr.scope(layer=1):
+            yield leaf(1.0) * 2
+        yield leaf(1.0) * 2
+
+    walk = steps()
+    inside = next(walk)
+    with tr.no_grad():
+        outside = next(walk)
+        assert not (leaf(1.0) * 2).requires_grad
+    assert inside.address == (1, None) and outside.address == (None, None)
+    assert (leaf(1.0) * 2).requires_grad
+
+
+def test_writes_are_noted_in_a_forked_child():
+    code = """
+import os, threading, numpy as np, tinygrad_rnn as tr
+x = tr.Tensor(np.zeros(1000))
+def write():
+    while True: x[0] = 1.0
+threading.Thread(target=write, daemon=True).start()
+for _ in range(100):
+    child = os.fork()
+    if not child:
+        x[1] = 2.0
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)

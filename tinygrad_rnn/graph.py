@@ -15,7 +15,8 @@ import numpy as np
 
 from .backends import BACKENDS
 from .ops import Op
-from .tape import Address, Node, owner
+from .tape import Address, Node
+from .writes import owner
 
 
 class NodeView:

@@ -15,7 +15,8 @@ import numpy as np
 from . import ops
 from .ops import ShapeError
 from .ops.op import normal_axis, reduced_axes
-from .tape import CaptureError, Node, backward, capturing, forget_gradients, note_write, record, refuse_in_capture
+from .tape import CaptureError, Node, backward, capturing, forget_gradients, record, refuse_in_capture
+from .writes import note_write
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 

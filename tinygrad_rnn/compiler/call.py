@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backends import native
-from ..graph import owner
 from ..nn.module import MODES, Module, Parameter
 from ..tape import CaptureError, Node, Tape, recording_mode, use_backend
 from ..tensor import Tensor
+from ..writes import owner
 from ._shortcut import Shortcut
 from .capture import Capture, Memory
 from .comparison import check_results, compare_gradient, compare_nodes, compare_outside, compare_results, same_values

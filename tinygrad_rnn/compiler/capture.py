@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..backends import native, reference
-from ..graph import owner
 from ..tape import Node
+from ..writes import owner
 from .instruction import Buffer, Instruction, Place, regions
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Graph, owner
+from ..graph import Graph
 from ..tape import Node, Tape, checked_seed, grad_mode, sweep
 from ..tensor import ShapeError, Tensor
+from ..writes import owner
 from .copies import Call, remembered
 from .gain import Gain
 from .gain import gain as gain_of

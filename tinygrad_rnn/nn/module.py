@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..tape import forget_gradients, note_mode, note_write
+from ..tape import forget_gradients, note_mode
 from ..tensor import Tensor
+from ..writes import note_write
 
 M = TypeVar("M", bound="Module")
 

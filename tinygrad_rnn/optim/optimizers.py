@@ -9,7 +9,8 @@ import numpy as np
 
 from ..nn.module import Parameter
 from ..states import fitted
-from ..tape import CaptureError, capturing, current_backend, forget_gradients, note_update, note_write
+from ..tape import CaptureError, capturing, current_backend, forget_gradients, note_update
+from ..writes import note_write
 
 
 def _setting(name: str, what: str) -> property:
