@@ -1396,7 +1396,7 @@ def test_what_only_other_values_show_is_found_when_they_come():
 
 def test_without_checks_the_second_call_is_a_replay():
     calls = []
-    step = tr.compile(lambda x: calls.append(x) or tr.mul(x, x), check=False)
+    step = tr.compile(lambda x: calls.append(1) or tr.mul(x, x), check=False)
     for n in range(4):
         np.testing.assert_array_equal(step(X * n).value, (X * n) ** 2)
         np.testing.assert_array_equal(step.graph["mul"][0].value, (X * n) ** 2)

@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from bisect import bisect_left, bisect_right
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -83,17 +83,12 @@ class _Written:
 
 
 _written: dict[int, _Written] = {}  # by the id of the array that owns the memory
-_lock = threading.RLock()
+_lock: Any = threading.RLock()
 last = -1  # the index of the last write of all: where no node is older, nothing has to be looked up
 
 
-def _new_lock() -> None:
-    global _lock
-    _lock = threading.RLock()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_lock)  # another thread of the parent may have held it
+    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # another thread of the parent may have held it
 
 
 def _of(array: np.ndarray) -> _Written:

@@ -8,8 +8,92 @@ from libc.string cimport memcmp, memmove
 cnp.import_array()
 
 cdef extern from "Python.h":
+    ctypedef struct PyObject
     ctypedef struct PyTypeObject
     object PyType_GenericAlloc(PyTypeObject *kind, Py_ssize_t items)
+    PyObject *PyDict_GetItemWithError(object holder, object key) except? NULL
+    PyObject *PyCell_GET(object cell)
+    ctypedef struct PyMemberDef:
+        Py_ssize_t offset
+    ctypedef struct PyMemberDescrObject:
+        PyMemberDef *d_member
+
+cdef extern from "structmember.h":
+    pass
+
+
+cdef Py_ssize_t offset_of(member) except -1:
+    """Where objects hold what a name among their __slots__ refers to."""
+    if type(member).__name__ != "member_descriptor":
+        raise TypeError(f"expected a slot, got {member!r}")
+    return (<PyMemberDescrObject *>member).d_member.offset
+
+
+cdef inline PyObject *held(object x, Py_ssize_t offset) noexcept:
+    """What such a slot refers to, found without a look-up."""
+    return (<PyObject **>((<char *><void *>x) + offset))[0]
+
+
+cdef class Watch:
+    """Places outside a function, and the values that they had in the capture.
+
+    alike        whether two values that are not one object are the same all the same
+    same_values  the same of two arrays
+    places       (kind, holder, key, value) as reach.Place has them
+    arrays       (label, array, a copy of it)"""
+
+    cdef tuple cells, entries, attributes, contents, arrays
+    cdef object alike, same_values
+
+    def __init__(self, alike, same_values, places, arrays=()):
+        def of(*kinds):
+            return tuple([tuple(place[1:]) for place in places if place[0] in kinds])
+
+        self.alike, self.same_values = alike, same_values
+        self.cells, self.entries = of("cell"), of("entry")
+        self.attributes, self.contents = of("attribute"), of("contents")
+        self.arrays = tuple([(array, copy) for _, array, copy in arrays])
+
+    cpdef bint same(self) except -1:
+        """Whether all places hold the same values."""
+        cdef PyObject *found
+        cdef Py_ssize_t n
+        for cell, _, value in self.cells:
+            found = PyCell_GET(cell)
+            if found != <PyObject *>value and (found == NULL or not self.alike(<object>found, value)):
+                return False
+        for holder, key, value in self.entries:
+            found = PyDict_GetItemWithError(holder, key)
+            if found != <PyObject *>value and not self.absent_or_alike(found, value):
+                return False
+        for holder, key, value in self.attributes:
+            now = getattr(holder, key, None)
+            if now is not value and not self.alike(now, value):
+                return False
+        for holder, _, value in self.contents:
+            if len(holder) != len(<tuple>value):
+                return False
+            if type(holder) is list:
+                for n in range(len(<tuple>value)):
+                    if (<list>holder)[n] is not (<tuple>value)[n] and not self.alike((<list>holder)[n], (<tuple>value)[n]):
+                        return False
+            elif isinstance(holder, dict):
+                for key, old in <tuple>value:
+                    found = PyDict_GetItemWithError(holder, key)
+                    if found != <PyObject *>old and (found == NULL or not self.alike(<object>found, old)):
+                        return False
+            elif not self.alike(tuple(holder), value):
+                return False
+        for array, copy in self.arrays:
+            if alike(<cnp.ndarray>array, <cnp.ndarray>copy, cnp.PyArray_TYPE(<cnp.ndarray>copy), <cnp.ndarray>copy):
+                continue
+            if cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array) or not self.same_values(array, copy):
+                return False
+        return True
+
+    cdef bint absent_or_alike(self, PyObject *found, value) except -1:
+        """What an entry holds against what it held, which is an object of another kind where there was none."""
+        return type(value).__name__ == "_Missing" if found == NULL else self.alike(<object>found, value)
 
 
 cdef class Shortcut:
@@ -20,26 +104,35 @@ cdef class Shortcut:
                equal to, or None) where it is an array, or a tensor without a name that wants no gradient, of that dtype and
                shape; else (None, what it has to be, 0, None): this very object, or an equal string or integer
     mode       what `mode_of()` returns, its parts compared by identity
-    changes    of `modes`, the counter of mode changes of all modules
-    leaves     (leaf, its array, what its gradient has to be) for each; `anything` means that it may be anything
+    changes    counts the changes of all modules: of their modes, and of what else their attributes are
+    outside, of_modules   what is watched at every call, and when an attribute of any module has changed
+    leaves     (leaf, its array, what its gradient has to be, whether it wants one) for each; where its gradient has to be
+               `anything`, it may be anything
     grads      (leaf, the gradient it has afterwards)
+    running    is called before the program writes to parameters; None where it does not
     value      of which a copy is returned, in a new `kind`, a Node, filled by `initialise(node, array)`; where it is None, what
                `copied()` makes is returned"""
 
-    cdef object mode_of, modes, anything, acquire, release, program, run, initialise, copied
+    cdef object mode_of, changes, modes, attributes, anything, acquire, release, program, run, initialise, copied, running
+    cdef Watch outside, of_modules
     cdef tuple expected, mode, leaves, grads
     cdef type kind
     cdef cnp.ndarray value
-    cdef Py_ssize_t changes, calls
+    cdef Py_ssize_t calls, at_value, at_grad, at_requires_grad, at_modes, at_attributes
 
-    def __init__(self, *, mode_of, modes, lock, program, tuple expected, tuple leaves, tuple grads, anything,
-                 cnp.ndarray value, type kind, initialise, copied):
+    def __init__(self, *, mode_of, changes, Watch outside, Watch of_modules, lock, program, tuple expected, tuple leaves,
+                 tuple grads, anything, cnp.ndarray value, type kind, initialise, copied, running):
         self.mode_of, self.mode = mode_of, mode_of()
-        self.modes, self.changes = modes, modes.changes
+        self.changes, self.modes, self.attributes = changes, changes.modes, changes.attributes
+        self.at_modes = offset_of(type(changes).modes)
+        self.at_attributes = offset_of(type(changes).attributes)
+        self.outside, self.of_modules = outside, of_modules
         self.acquire, self.release = lock.acquire, lock.release
         self.program, self.run, self.calls = program, program.replay.run, program.replay.count
         self.expected = expected
-        self.leaves, self.grads, self.anything = leaves, grads, anything
+        self.leaves, self.grads, self.anything, self.running = leaves, grads, anything, running
+        self.at_value, self.at_grad = offset_of(kind.value), offset_of(kind.grad)
+        self.at_requires_grad = offset_of(kind.requires_grad)
         self.value, self.kind, self.initialise, self.copied = value, kind, initialise, copied
 
     cdef bint fits(self, tuple arguments) except -1:
@@ -49,7 +142,7 @@ cdef class Shortcut:
         for i in range(len(mode)):
             if mode[i] is not self.mode[i]:
                 return False
-        if len(arguments) != len(self.expected) or self.changes != self.modes.changes:
+        if len(arguments) != len(self.expected) or held(self.changes, self.at_modes) != <PyObject *>self.modes:
             return False
         for given, (own, known, number, first) in zip(arguments, self.expected):
             if own is None:
@@ -62,16 +155,25 @@ cdef class Shortcut:
                     return False
             elif given.requires_grad or given.name is not None or not alike(given.value, own, number, first):
                 return False
-        for leaf, value, grad in self.leaves:
-            if leaf.value is not value or (grad is not self.anything and leaf.grad is not grad):
+        for leaf, value, grad, wanted in self.leaves:
+            if held(leaf, self.at_value) != <PyObject *>value or held(leaf, self.at_requires_grad) != <PyObject *>wanted:
                 return False
-        return True
+            if grad is not self.anything and held(leaf, self.at_grad) != <PyObject *>grad:
+                return False
+        if held(self.changes, self.at_attributes) != <PyObject *>self.attributes:
+            attributes = self.changes.attributes
+            if not self.of_modules.same():
+                return False
+            self.attributes = attributes
+        return self.outside.same()
 
     cdef object repeated(self, tuple arguments):
         """The results of a call that fits."""
         for given, (own, known, _, _) in zip(arguments, self.expected):
             if own is not None:
                 take_over(own, given if known is cnp.ndarray else given.value)
+        if self.running is not None:
+            self.running()
         done = self.run()
         if done < self.calls:
             raise self.program.failure(done)
@@ -110,13 +212,19 @@ cdef class WithShortcut:
     """A callable that takes its shortcut where a call fits it, and calls its method `_call(arguments, keywords)` where not."""
 
     cdef public Shortcut _shortcut
+    cdef public bint _busy  # a call of it is going on, in the thread that has the lock
 
     def __call__(self, *arguments, **keywords):
         cdef Shortcut shortcut = self._shortcut
         if shortcut is not None and not keywords and shortcut.acquire(False):
             try:
-                if shortcut.fits(arguments):
-                    return shortcut.repeated(arguments)
+                if not self._busy:  # else a signal handler or a finalizer called it, between two steps of this very function
+                    self._busy = True
+                    try:
+                        if shortcut.fits(arguments):
+                            return shortcut.repeated(arguments)
+                    finally:
+                        self._busy = False
             finally:
                 shortcut.release()
         return self._call(arguments, keywords)

@@ -4,126 +4,31 @@ from __future__ import annotations
 
 import gc
 import inspect
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..backends import native
-from ..nn.module import MODES, Module, Parameter
+from ..nn.module import CHANGES, Module, Parameter
 from ..tape import CaptureError, Node, Tape, recording_mode, use_backend
 from ..tensor import Tensor
-from ..writes import owner
+from ..writes import Run, note_program, note_run, owner
 from ._shortcut import Shortcut
+from .arguments import detached, holds_others, mapped, others, plain_tensor, rebuilt
 from .capture import Capture, Memory
 from .comparison import check_results, compare_gradient, compare_nodes, compare_outside, compare_results, same_values
+from .guards import Guards
 from .instruction import Buffer, Instruction
 from .live import LiveGraph, Skeleton
 from .passes import ACROSS_STEPS, PASSES
 from .program import Program, Slot
 from .recompute import recompute_segments
 
-_INTEGERS = "integers"  # of any dtype: a program holds them as int64
-_INTEGER_NUMBERS = frozenset(np.dtype(code).num for code in np.typecodes["AllInteger"])
 # what a leaf's gradient has to be before a call, for the program to do the same as the function would
 ANYTHING, NOTHING = "anything", "nothing"
 UNTOUCHED = "untouched"  # and after one
-
-
-class _ByIdentity:
-    """An object as a part of a key: equal to itself only."""
-
-    __slots__ = ("object",)
-
-    def __init__(self, object: Any) -> None:
-        self.object = object
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and other.object is self.object
-
-    def __hash__(self) -> int:
-        return id(self.object)
-
-
-def key_of(x: Any, arrays: list[np.ndarray], tensors: list[Tensor]) -> Any:
-    """What calls have to agree in to share a program; appends the arrays whose values may differ, and the tensors."""
-    kind = type(x)
-    if kind is np.ndarray:
-        arrays.append(x)
-        number = x.dtype.num  # a dtype itself takes long to hash
-        return _INTEGERS if number in _INTEGER_NUMBERS else number, x.shape
-    if kind is tuple or kind is list:
-        return kind, tuple([key_of(y, arrays, tensors) for y in x])
-    if isinstance(x, Tensor) and not isinstance(x, Parameter):
-        if x.op is not None and x.requires_grad:
-            raise CaptureError(
-                f"compile: an argument is the result of {x.op.name!r} and wants a gradient, but no gradient passes a compiled "
-                "function; pass x.detach(), or compute it inside"
-            )
-        arrays.append(x.value)
-        tensors.append(x)
-        return kind, x.dtype.num, x.shape, x.requires_grad, x.name
-    if isinstance(x, np.ndarray):
-        return kind, key_of(np.asarray(x), arrays, tensors)
-    if isinstance(x, tuple):
-        return kind, tuple([key_of(y, arrays, tensors) for y in x])
-    if kind is dict:
-        return kind, tuple([(name, key_of(y, arrays, tensors)) for name, y in x.items()])
-    if x is None or kind in (bool, int, str, bytes):
-        return kind, x
-    if kind in (float, complex) or isinstance(x, np.generic):
-        return kind, repr(x)  # 0.0 and -0.0 are equal, and nan is not
-    return _ByIdentity(x)
-
-
-def _holds_others(x: Any) -> bool:
-    """Whether an argument is more than an array, or an object that is equal to itself only."""
-    return isinstance(x, (tuple, list, dict, np.ndarray)) and type(x) is not np.ndarray
-
-
-def _rebuilt(x: Any, arrays: Iterator[np.ndarray], leaves: list[Tensor]) -> Any:
-    """`x` with its arrays replaced, and its tensors by new ones, which are appended to `leaves`."""
-    kind = type(x)
-    if isinstance(x, np.ndarray):
-        return next(arrays)
-    if isinstance(x, Tensor) and not isinstance(x, Parameter):
-        leaves.append(Tensor(next(arrays), x.requires_grad, name=x.name))
-        return leaves[-1]
-    if isinstance(x, tuple) or kind is list:
-        return _like(x, [_rebuilt(y, arrays, leaves) for y in x])
-    if kind is dict:
-        return {name: _rebuilt(y, arrays, leaves) for name, y in x.items()}
-    return x
-
-
-def _like(x: Any, entries: list) -> Any:
-    """A list, tuple or named tuple with other entries."""
-    return type(x)(*entries) if hasattr(x, "_fields") else type(x)(entries)
-
-
-def _mapped(x: Any, tensor: Callable[[Tensor], Any], array: Callable[[np.ndarray], Any]) -> Any:
-    """A structure of results with its tensors and arrays replaced."""
-    if isinstance(x, Tensor):
-        return tensor(x)
-    if isinstance(x, np.ndarray):
-        return array(x)
-    if isinstance(x, tuple) or type(x) is list:
-        return _like(x, [_mapped(y, tensor, array) for y in x])
-    if type(x) is dict:
-        return {name: _mapped(y, tensor, array) for name, y in x.items()}
-    return x
-
-
-def _tensor(value: np.ndarray) -> Tensor:
-    tensor = Tensor.__new__(Tensor)  # checks nothing: it comes from a tensor
-    Node.__init__(tensor, value)
-    return tensor
-
-
-def _detached(x: Any) -> Any:
-    """A structure of results with copies of its tensors and arrays, the tensors without their graphs."""
-    return _mapped(x, lambda t: _tensor(t.value.copy()), np.copy)
 
 
 class _Recorded(NamedTuple):
@@ -143,7 +48,8 @@ class CapturedCall:
     unseen   indices of those that have had the same values in every call that was compared: what the function makes of others
              with numpy or Python has not shown yet
     leaves   (leaf, its array, what its gradient has to be before a call, and what it is after one), for each that wants a
-             gradient or was there before the call"""
+             gradient or was there before the call
+    guards   what the function reads beside its arguments"""
 
     def __init__(
         self,
@@ -161,12 +67,13 @@ class CapturedCall:
         self._first = [own.copy() for own in self.inputs]
         self.unseen = list(range(len(self.inputs)))
         self.compared = False
-        arguments, keywords = _rebuilt((arguments, keywords), iter(self.inputs), self.bound)
+        arguments, keywords = rebuilt((arguments, keywords), iter(self.inputs), self.bound)
         start = Node(np.empty(0)).index  # nodes with smaller ones were there before
         had = {id(leaf): leaf.grad is not None for leaf in known}
         self._names = _Names(fn, arguments, keywords)
+        self.guards = Guards(fn, others((*arguments, *keywords.values())))
         capture, tape = Capture(self.inputs), Tape()
-        self._mode_changes, self._in_mode = MODES.changes, True
+        self._mode_changes, self._in_mode = CHANGES.modes, True
         with tape, use_backend(capture):
             output = fn(*arguments, **keywords)
         if tape.root is None and tape.nodes:
@@ -174,8 +81,17 @@ class CapturedCall:
         check_results(output)
         self._modes = [(module, mode) for module, mode in capture.modes.values() if mode is not None]
         memory = capture.memory()
-        self._recorded: _Recorded | None = _Recorded(capture, tape, output, memory, capture.instructions(memory))
-        self.results: Any = _detached(output)
+        instructions = capture.instructions(memory)
+        touched = {p.buffer for i in instructions for p in i.places if p is not None}
+
+        def is_touched(array: np.ndarray) -> bool:
+            place = memory.place_of(array)
+            return place is not None and place.buffer in touched
+
+        self.guards.seal(is_touched)
+        output = output, [value for _, value in self.guards.stores]
+        self._recorded: _Recorded | None = _Recorded(capture, tape, output, memory, instructions)
+        self.results: Any = self._delivered(output)
         self.program: Program | None = None
         self._graph: LiveGraph | None = None
         self.leaves: list[tuple[Node, np.ndarray, Any, Any]] = []
@@ -185,6 +101,9 @@ class CapturedCall:
                 self.leaves.append((leaf, leaf.value, before, leaf.grad if writes else UNTOUCHED))
             elif leaf.index < start:
                 self.leaves.append((leaf, leaf.value, ANYTHING, UNTOUCHED))
+        self._wanted = [leaf.requires_grad for leaf, *_ in self.leaves]
+        forgotten = {id(leaf) for leaf in capture.forgotten}
+        self._forgets = [id(x) in forgotten for x in self.bound]
         self._hand_over(tensors, self.bound)
 
     @staticmethod
@@ -210,18 +129,18 @@ class CapturedCall:
 
     def fits(self) -> bool:
         """Whether the modules are in the mode they were in, the parameters where they were, and their gradients as the program
-        supposes."""
-        if self._mode_changes != MODES.changes:
-            self._mode_changes = MODES.changes
+        supposes; and whether all else that the function reads is what it was."""
+        if self._mode_changes != CHANGES.modes:
+            self._mode_changes = CHANGES.modes
             self._in_mode = all(module._training is mode for module, mode in self._modes)
         if not self._in_mode:
             return False
-        for leaf, value, before, _ in self.leaves:
-            if leaf.value is not value:
+        for (leaf, value, before, _), wanted in zip(self.leaves, self._wanted, strict=True):
+            if leaf.value is not value or leaf.requires_grad != wanted:
                 return False
             if before is not ANYTHING and leaf.grad is not (None if before is NOTHING else before):
                 return False
-        return True
+        return self.guards.hold()
 
     # ---- the second call, and the first with other values of an argument
 
@@ -256,10 +175,11 @@ class CapturedCall:
             a[...] = old
         bound: list[Tensor] = []
         # the function sees what it saw in the capture: copies, in that layout
-        arguments, keywords = _rebuilt((arguments, keywords), iter([own.copy(order="K") for own in self.inputs]), bound)
+        arguments, keywords = rebuilt((arguments, keywords), iter([own.copy(order="K") for own in self.inputs]), bound)
         with Tape() as tape:
             output = fn(*arguments, **keywords)
-        results = _detached(output)
+        output = output, [place.read() for place, _ in self.guards.stores]
+        results = self._delivered(output)
         self._hand_over(tensors, bound)
         if done < replay.count:
             raise CaptureError(
@@ -332,7 +252,7 @@ class CapturedCall:
                 kept.add(found.place.buffer)
             return found
 
-        _mapped(recorded.output, lambda t: kept_slot(t.value), kept_slot)
+        mapped(recorded.output, lambda t: kept_slot(t.value), kept_slot)
         left = [(leaf, grad) for leaf, _, _, grad in self.leaves if not isinstance(grad, str)]
         grads = [(leaf, None if grad is None else kept_slot(grad)) for leaf, grad in left]
         skeleton = None
@@ -349,7 +269,13 @@ class CapturedCall:
         def current(array: np.ndarray) -> np.ndarray:
             return program.current(slot(array))
 
-        self._output = _mapped(recorded.output, lambda t: _tensor(current(t.value)), current)
+        self._output, self._stored = mapped(recorded.output, lambda t: plain_tensor(current(t.value)), current)
+        written = {p.buffer for i in recorded.instructions for p in i.writes()}
+        places = [(value, memory.place_of(value)) for _, value, *_ in self.leaves]
+        updated = [value for value, place in places if place is not None and place.buffer in written]
+        self._run = Run() if updated else None
+        for value in updated:
+            note_program(program, value, self._run)
         program.start_from(memory.contents(), recorded.capture.changed)
         # one that was there before the call stays the array that it is
         self._grads = [
@@ -367,9 +293,8 @@ class CapturedCall:
         if not self._compares or self.settled:
             self._first, self._recorded = [], None
 
-    @property
-    def graph(self) -> LiveGraph:
-        """The nodes of the function, with the values and cotangents of the last run."""
+    def graph(self, lock: Any) -> LiveGraph:
+        """The nodes of the function, with the values and cotangents of the last run. lock: what runs hold."""
         if self._graph is None:
             if self.program is None or self._skeleton is None:
                 raise RuntimeError(
@@ -380,7 +305,7 @@ class CapturedCall:
                     "compile: this function computes with a parameter again after it has updated it, so that its nodes belong "
                     "to two versions of it; compile the steps as calls of their own to read their graphs"
                 )
-            self._graph = LiveGraph(self.program, self._skeleton, self._names.parameters, self._input_names)
+            self._graph = LiveGraph(self.program, self._skeleton, self._names.parameters, self._input_names, lock)
             self._graph.output = self._output
         return self._graph
 
@@ -390,20 +315,30 @@ class CapturedCall:
         assert program is not None
         for own, given in zip(self.inputs, arrays):  # noqa: B905 (the key says that they are as many)
             own[...] = given
+        if self._run is not None:
+            note_run(self._run)
         program.run()
         for leaf, grad in self._grads:
             leaf.grad = grad
         if tensors:
             self._hand_over(tensors, self.bound)
-        output = self._output
-        return _tensor(output.value.copy()) if type(output) is Tensor else _detached(output)
+        return self._delivered((self._output, self._stored))
+
+    def _delivered(self, output: tuple[Any, list]) -> Any:
+        """Copies of the results, without their graphs; such copies are put where the function stores something, too."""
+        results, stored = output
+        for (place, _), value in zip(self.guards.stores, stored, strict=True):
+            place.write(detached(value))
+        return plain_tensor(results.value.copy()) if type(results) is Tensor else detached(results)
 
     def shortcut(self, arguments: tuple, lock: Any) -> Shortcut | None:
         """A replay of this call, for calls with such arguments as those of the last one, which a replay answered; None where
         more would have to be done than copying arrays."""
         assert self.program is not None
         plain = all(not x.requires_grad and x.name is None for x in self.bound)
-        if self._compares and not self.compared or not plain or any(_holds_others(x) for x in arguments):
+        if self._compares and not self.compared or not plain or any(holds_others(x) for x in arguments):
+            return None
+        if self.guards.stores or self._mode_changes != CHANGES.modes or not self.guards.hold():
             return None
         unseen = self.unseen if self._compares else ()  # calls in which these differ are to be compared
         own = iter([(x, self._first[n] if n in unseen else None) for n, x in enumerate(self.inputs)])
@@ -416,25 +351,34 @@ class CapturedCall:
 
         return Shortcut(
             mode_of=recording_mode,
-            modes=MODES,
+            changes=CHANGES,
+            outside=self.guards.outside,
+            of_modules=self.guards.of_modules,
             lock=lock,
             program=self.program,
             expected=tuple(map(expected, arguments)),
-            leaves=tuple([(leaf, value, None if before is NOTHING else before) for leaf, value, before, _ in self.leaves]),
+            leaves=tuple(
+                [
+                    (leaf, value, None if before is NOTHING else before, wanted)
+                    for (leaf, value, before, _), wanted in zip(self.leaves, self._wanted, strict=True)
+                ]
+            ),
             grads=tuple(self._grads),
             anything=ANYTHING,
             value=self._output.value if type(self._output) is Tensor else None,
             kind=Tensor,
             initialise=Node.__init__,  # checks nothing: the array comes from a tensor
-            copied=partial(_detached, self._output),
+            copied=partial(detached, self._output),
+            running=None if self._run is None else partial(note_run, self._run),
         )
 
-    @staticmethod
-    def _hand_over(tensors: list[Tensor], bound: list[Tensor]) -> None:
-        """Add the gradients of the tensors that stood for those among the arguments to theirs."""
-        for own, given in zip(bound, tensors, strict=True):
-            if own.grad is not None:
-                given.grad = own.grad.copy() if given.grad is None else given.grad + own.grad
+    def _hand_over(self, tensors: list[Tensor], bound: list[Tensor]) -> None:
+        """Add the gradients of the tensors that stood for those among the arguments to theirs, or put them there where the
+        function forgets what was there before."""
+        for own, given, forgets in zip(bound, tensors, self._forgets, strict=True):
+            if own.grad is not None or forgets:
+                had = None if forgets else given.grad
+                given.grad = had if own.grad is None else own.grad.copy() if had is None else had + own.grad
                 own.grad = None
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from ..tape import CaptureError, Node
 from ..tensor import Tensor
 
-_CARRIED_OUT = "The call itself was carried out as usual"
+CARRIED_OUT = "The call itself was carried out as usual"
 _BESIDE = (
     "Something comes from numpy or Python, or is kept from one call to the next: use tr's functions, pass arrays as arguments "
-    f"and return what the next call needs, or leave this function uncompiled. {_CARRIED_OUT}"
+    f"and return what the next call needs, or leave this function uncompiled. {CARRIED_OUT}"
 )
 
 
@@ -33,7 +33,7 @@ def compare_nodes(replayed: list[Node], run: list[Node]) -> None:
         if a.op is not b.op or a.value.shape != b.value.shape:
             raise CaptureError(
                 f"compile: {_called(b, n)} is where this call takes another path than the first one did ({_called(a, n)}): "
-                f"what Python branches or loops on has to be the same in every call. {_CARRIED_OUT}"
+                f"what Python branches or loops on has to be the same in every call. {CARRIED_OUT}"
             )
         if not same_values(a.value, b.value):
             for x, y in zip(a.inputs, b.inputs, strict=True):
@@ -41,7 +41,7 @@ def compare_nodes(replayed: list[Node], run: list[Node]) -> None:
                     raise CaptureError(
                         f"compile: a constant {y.value.dtype} {y.value.shape} that goes into {_called(b, n)} has other values "
                         "than in the first call. If numpy or Python makes it, from an argument, a counter, a random number or "
-                        f"an attribute, make it outside and pass it as an argument, or use tr's functions. {_CARRIED_OUT}"
+                        f"an attribute, make it outside and pass it as an argument, or use tr's functions. {CARRIED_OUT}"
                     )
             raise CaptureError(f"compile: {_called(b, n)} has another value than in a replay of the first call. {_BESIDE}")
     if len(replayed) != len(run):
@@ -70,7 +70,7 @@ def compare_outside(
         if not same_values(array, before):
             raise CaptureError(
                 f"compile: {name_of(array)} is written to with numpy, which a replay would not do; use tr.optim, or do it "
-                f"outside. {_CARRIED_OUT}"
+                f"outside. {CARRIED_OUT}"
             )
     for array, replayed in written:
         if not same_values(array, replayed):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
+import sys
 import threading
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from types import MethodType
@@ -16,7 +19,8 @@ from ..backends import native
 from ..tape import recording_mode
 from ..tensor import Tensor
 from ._shortcut import WithShortcut
-from .call import CapturedCall, key_of
+from .arguments import key_of
+from .call import CapturedCall
 from .live import LiveGraph
 from .passes import PASSES
 from .program import Program
@@ -41,9 +45,14 @@ def compile(
     The first call with arguments of new shapes runs `fn` and writes down the kernels that it calls; the second runs it again
     and checks that repeating those kernels gives the same values; every later one repeats them, but for those in which an array
     among the arguments differs for the first time, which are checked too. What Python does besides, printing or counting,
-    happens in these calls alone, and attributes of modules and other objects (flags, parameters) are looked up then, but for
-    the mode of modules, train() or eval(): each has a program of its own. A value that Python branches on must not come from a
+    happens in these calls alone; but tensors and arrays that `fn` leaves in a variable, an attribute or an entry of a list or a
+    dictionary are left there by every call, as copies without a graph. A value that Python branches on must not come from a
     tensor, not through `.value` or `.numpy()` either, which nothing can detect.
+
+    What `fn` reads beside its arguments may change between calls, and is captured anew then: variables and attributes that its
+    code names, or that of functions and methods it calls, all attributes of modules, lists, dictionaries, and arrays that numpy
+    or Python reads (of up to 1 MiB, and 10,000 entries of a list). Not seen is what only an iterator, a file or another library
+    knows. Each mode of modules, train() or eval(), has a program of its own, and so has each state that `fn` has met.
 
     fn        takes arrays and tensors (which may differ from call to call in their values), numbers and strings (a program for
               each value), modules, optimizers and other objects, and lists, tuples and dictionaries of these; returns tensors,
@@ -59,15 +68,20 @@ def compile(
               bits are those of a program without them. Reading a node computes what leads to it again
 
     Results are copies, without a graph: call backward() inside. A parameter's `.grad` is written to in place by later calls.
-    Inside a `Tape`, a trace or another compiled function, and on another backend, `fn` simply runs. Raises CaptureError where
-    `fn` does what cannot be repeated, and says where."""
+    Inside a `Tape`, a trace or another compiled function, on another backend, and in a call from within a call of the same
+    function (by a signal handler, say), `fn` simply runs. Raises CaptureError where `fn` does what cannot be repeated, and says
+    where."""
     if fn is None:
         return lambda f: Compiled(f, passes, check, programs, checkpoint_every)
     return Compiled(fn, passes, check, programs, checkpoint_every)
 
 
+def _listed(changes: list[str]) -> str:
+    return "; ".join(dict.fromkeys(changes[-3:]))
+
+
 class Compiled(WithShortcut):
-    """A compiled function; see compile().
+    """A compiled function; see compile(). It can be copied and pickled as the function can: a copy has no programs yet.
 
     program   the program of the last call; None where that ran `fn` itself
     graph     its nodes as a graph (see Trace), holding the values and cotangents of the last call
@@ -101,10 +115,19 @@ class Compiled(WithShortcut):
         self._last: CapturedCall | None = None
         self._last_key: Any = None
         self._last_candidates: list[CapturedCall] = []
-        self._lock = threading.RLock()
+        self._lock: Any = threading.RLock()
+        _ALL.add(self)
         self._captures = 0
         functools.update_wrapper(self, fn, updated=())
         self.__name__ = getattr(fn, "__name__", type(fn).__name__)
+
+    def __reduce__(self) -> Any:
+        name, found = getattr(self._fn, "__qualname__", ""), sys.modules.get(getattr(self._fn, "__module__", None) or "")
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is self:  # a decorated function
+            return name
+        return type(self), (self._fn, self._passes, self._check, self._most, self._checkpoint_every)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else MethodType(self, instance)
@@ -121,35 +144,47 @@ class Compiled(WithShortcut):
         given = tuple([key_of(x, arrays, tensors) for x in arguments])
         key = wanted, given, key_of(keywords, arrays, tensors) if keywords else None
         with self._lock:
-            if key == self._last_key:  # as a rule; comparing is faster than hashing
-                candidates = self._last_candidates
-            else:
-                candidates = self._last_candidates = self._captured.get(key, [])
-                self._last_key = key
-                if candidates:
-                    self._captured.move_to_end(key)
-            self._shortcut = None
-            for captured in candidates:
-                if captured.fits():
-                    self._last = captured
-                    if captured.settled or not (self._check and captured.to_check(arrays)):
-                        results = captured.replayed(arrays, tensors)
-                        if not keywords:
-                            self._shortcut = captured.shortcut(arguments, self._lock)
-                        return results
-                    return self._checked(captured, key, arguments, keywords, arrays, tensors)
-            return self._capture(key, arguments, keywords, arrays, tensors)
+            if self._busy:  # called from within itself, by a signal handler or a finalizer
+                return self._fn(*arguments, **keywords)
+            try:
+                self._busy = True
+                return self._found(key, arguments, keywords, arrays, tensors)
+            finally:
+                self._busy = False
+
+    def _found(self, key: Any, arguments: tuple, keywords: dict, arrays: list[np.ndarray], tensors: list[Tensor]) -> Any:
+        """The results of a call, by a program that fits it or by the function."""
+        if key == self._last_key:  # as a rule; comparing is faster than hashing
+            candidates = self._last_candidates
+        else:
+            candidates = self._last_candidates = self._captured.get(key, [])
+            self._last_key = key
+            if candidates:
+                self._captured.move_to_end(key)
+        self._shortcut = None
+        for captured in candidates:
+            if captured.fits():
+                self._last = captured
+                if captured.settled or not (self._check and captured.to_check(arrays)):
+                    results = captured.replayed(arrays, tensors)
+                    if not keywords:
+                        self._shortcut = captured.shortcut(arguments, self._lock)
+                    return results
+                return self._checked(captured, key, arguments, keywords, arrays, tensors)
+        return self._capture(key, arguments, keywords, arrays, tensors)
 
     def _capture(self, key: Any, arguments: tuple, keywords: dict, arrays: list[np.ndarray], tensors: list[Tensor]) -> Any:
         known = [leaf for of_one in self._captured.values() for c in of_one for leaf, *_ in c.leaves]
         captured = CapturedCall(self._fn, arguments, keywords, arrays, tensors, known, self._check)
         self._captures += 1
         if self._captures == 4 * self._most:
+            changes = [change for of_one in self._captured.values() for c in of_one if (change := c.guards.change())]
             warnings.warn(
-                f"{self.__name__} was captured {self._captures} times. A program belongs to the shapes of the arguments, "
-                "to every number, string and other object among them, and to the very arrays of the parameters: pass what "
-                "changes from call to call as an array, and write to parameters in place",
-                stacklevel=3,
+                f"{self.__name__} was captured {self._captures} times. A program belongs to the shapes of the arguments, to "
+                "every number, string and other object among them, to the very arrays of the parameters, and to the variables "
+                "and attributes that the function reads: pass what changes from call to call as an array, and write to "
+                f"parameters in place{f'. Since the last captures: {_listed(changes)}' if changes else ''}",
+                stacklevel=4,
             )
         self._last_candidates = self._captured.setdefault(key, [])
         self._last_candidates.append(captured)
@@ -202,10 +237,24 @@ class Compiled(WithShortcut):
                 raise RuntimeError("compile: there is no graph before the first call")
             if self._last.program is None:
                 self._last.build(self._passes, self._checkpoint_every)
-            return self._last.graph
+            return self._last.graph(self._lock)
 
     def __repr__(self) -> str:
         runs = sum(p.runs for p in self.programs)
         return (
             f"<compiled {self.__name__}: {self._captures} captures, {len(self.programs)} programs kept, {runs} runs of these>"
         )
+
+
+_ALL: weakref.WeakSet[Compiled] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Make the locks of compiled functions anew in a child, where nobody releases those that threads of the parent held."""
+    for compiled in list(_ALL):
+        compiled._lock._at_fork_reinit()  # in place: graphs and shortcuts have it, too
+        compiled._busy = False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

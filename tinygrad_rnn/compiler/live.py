@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -93,36 +95,62 @@ class Skeleton:
 class _Arrays(Sequence):
     """The arrays of slots, read when asked for: copies, which later runs leave alone."""
 
-    def __init__(self, program: Program, slots: list[Slot | None]) -> None:
-        self._program, self._slots = program, slots
+    def __init__(self, program: Program, slots: list[Slot | None], lock: Any) -> None:
+        self._program, self._slots, self._lock = program, slots, lock
 
     def __len__(self) -> int:
         return len(self._slots)
 
     def __getitem__(self, i: Any) -> Any:
         if isinstance(i, slice):
-            return _Arrays(self._program, self._slots[i])
+            return _Arrays(self._program, self._slots[i], self._lock)
         slot = self._slots[i]
-        return None if slot is None else self._program.array(slot).copy()
+        if slot is None:
+            return None
+        with self._lock:
+            return self._program.array(slot).copy()
+
+
+def _of_one_call(method: Callable[..., Any]) -> Any:
+    """A method of Trace during which no call of the function begins: all that it reads belongs to one."""
+
+    @functools.wraps(method)
+    def locked(self: LiveGraph, *arguments: Any, **keywords: Any) -> Any:
+        with self._lock:
+            return method(self, *arguments, **keywords)
+
+    return locked
 
 
 class LiveGraph(Trace):
     """A graph whose values and cotangents are those of the last run of a program, whenever they are read. What the passes left
-    out is recomputed then."""
+    out is recomputed then.
+
+    Where other threads call the function meanwhile, an array that is read, and an answer (`why()`), belong to one call;
+    two that are read one after the other may not. `with graph.frozen():` makes calls wait until the block is left."""
 
     def __init__(
-        self, program: Program, skeleton: Skeleton, parameter_names: dict[int, str], input_names: dict[int, str]
+        self,
+        program: Program,
+        skeleton: Skeleton,
+        parameter_names: dict[int, str],
+        input_names: dict[int, str],
+        lock: AbstractContextManager,
     ) -> None:
-        self._program, self._skeleton = program, skeleton
+        self._program, self._skeleton, self._lock = program, skeleton, lock
         super().__init__(skeleton.nodes, skeleton.root, {}, parameter_names, input_names)
-        self.grads: Any = _Arrays(program, [skeleton.cotangents.get(n.index) for n in self.records])
+        self.grads: Any = _Arrays(program, [skeleton.cotangents.get(n.index) for n in self.records], lock)
+
+    def frozen(self) -> AbstractContextManager:
+        """`with graph.frozen():` no call of the function begins in another thread."""
+        return self._lock
 
     def memory(self, position: int) -> Any:
         slot = self._skeleton.values[self.records[position].index]
         return (slot.place.resolved() if slot.place else id(slot)), slot.shape, slot.strides
 
     def _snapshot(self) -> Any:
-        return _Arrays(self._program, [self._skeleton.values[n.index] for n in self.records])
+        return _Arrays(self._program, [self._skeleton.values[n.index] for n in self.records], self._lock)
 
     @property
     def version(self) -> Any:
@@ -133,4 +161,13 @@ class LiveGraph(Trace):
 
     def residuals(self, position: int) -> tuple:
         found = self._skeleton.residuals[self.records[position].index]
-        return tuple([self._program.array(r).copy() if isinstance(r, Slot) else r for r in found])
+        with self._lock:
+            return tuple([self._program.array(r).copy() if isinstance(r, Slot) else r for r in found])
+
+    grad_terms = _of_one_call(Trace.grad_terms)
+    jacobian = _of_one_call(Trace.jacobian)
+    gain = _of_one_call(Trace.gain)
+    log_norms = _of_one_call(Trace.log_norms)
+    horizon = _of_one_call(Trace.horizon)
+    why = _of_one_call(Trace.why)
+    paths = _of_one_call(Trace.paths)

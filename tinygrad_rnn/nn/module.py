@@ -48,16 +48,17 @@ class Buffer:
         return f"<buffer {self.dtype} {self.shape}>"
 
 
-class _Modes:
-    """How often any module was put into another mode: who remembers the number knows whether to look again."""
+class _Changes:
+    """How often any module was put into another mode, and how often another attribute of any was set or deleted: who remembers
+    the numbers knows whether to look again."""
 
-    __slots__ = ("changes",)
+    __slots__ = ("attributes", "modes")
 
     def __init__(self) -> None:
-        self.changes = 0
+        self.modes = self.attributes = 0
 
 
-MODES = _Modes()
+CHANGES = _Changes()
 
 
 class Module:
@@ -83,7 +84,16 @@ class Module:
         note_mode(self, None)
         if bool(mode) != self._training:
             self._training = bool(mode)
-            MODES.changes += 1
+            CHANGES.modes += 1
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "_training":
+            CHANGES.attributes += 1
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        CHANGES.attributes += 1
+        super().__delattr__(name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{type(self).__name__} defines no forward")
