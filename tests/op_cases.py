@@ -239,6 +239,21 @@ def alike(count, shapes=GATES):
     return tuple((s,) * count for s in shapes)
 
 
+def unlike(count):
+    """So many shapes that broadcast: one differs, in each place, and all do."""
+    pairs = (
+        ((2, 3), (3,)),
+        ((2, 3), (2, 1)),
+        ((2, 3, 4), ()),
+        ((1, 4), (5, 1)),
+        ((0, 5), (5,)),
+        ((2, 0, 1), (3,)),
+        ((2, 1, 17), (4, 1)),
+    )
+    several = ((3, 1), (1, 4), (2, 1, 1), (1,))[:count]
+    return (*(tuple(small if i == at else large for i in range(count)) for large, small in pairs for at in range(count)), several, several[::-1], ((),) * count)  # fmt: skip
+
+
 CONDITION = np.array([[True], [False], [True]])[::-1]
 CHOSEN = (((), ()), ((3, 2), (3, 2)), ((4,), (2, 1, 1)), ((2, 3, 5), (1,)), ((1,), (3, 17)), ((0,), (2, 3, 1)), ((3, 0), ()))
 
@@ -564,9 +579,15 @@ CASES = (
     *(rnn_cell(activation) for activation in NP_ACTIVATIONS),
     *(rnn_cell("tanh", biases, projected) for biases, projected in ((False, False), (False, True), (True, True))),
     one("lstm_gates", tr.lstm_gates, np_lstm_gates, shapes=tuple(((*s[:-1], 4 * s[-1]),) for s in GATES), low=-4, high=4),
-    Case("lstm_state", tr.lstm_state, lambda i, f, g, c: f * c + i * g, alike(4)),
-    Case("addcmul", tr.addcmul, lambda x, a, b: x + a * b, alike(3)),
-    Case("lerp", tr.lerp, lambda a, b, w: (1 - w) * a + w * b, alike(3)),
+    *(
+        case
+        for shapes, label in ((alike, ""), (unlike, "broadcast"))
+        for case in (
+            Case("lstm_state", tr.lstm_state, lambda i, f, g, c: f * c + i * g, shapes(4), label=label),
+            Case("addcmul", tr.addcmul, lambda x, a, b: x + a * b, shapes(3), label=label),
+            Case("lerp", tr.lerp, lambda a, b, w: (1 - w) * a + w * b, shapes(3), label=label),
+        )
+    ),
     Case(
         "select_steps",
         lambda x, old: tr.select_steps(x, old, LENGTHS, 1),

@@ -856,6 +856,28 @@ def test_rows_of_another_length_stay_apart(passes):
     compare(step, [(tr.Tensor(rng.standard_normal((2, 3))),) for _ in range(2)], passes, [w, a, b, c])
 
 
+@pytest.mark.parametrize("passes", [(), EXACT, ALL])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gates_that_broadcast(passes, dtype):
+    """A leak for each unit, a peephole and a number, over steps: rows of stride 0, columns, and one entry for all."""
+    rng = np.random.default_rng(0)
+    shapes = {"w": (4, 4), "leak": (4,), "column": (3, 1), "peep": (1, 4), "one": ()}
+    parameters = {n: tr.nn.Parameter(rng.uniform(0.2, 0.8, s).astype(dtype), name=n) for n, s in shapes.items()}
+
+    def step(x):
+        for p in parameters.values():
+            p.zero_grad()
+        w, leak, column, peep, one = parameters.values()
+        h = c = x[0]
+        for t in range(len(x)):
+            c = tr.lstm_state(one, leak, tr.addcmul(x[t] @ w, peep, h, value=0.5), c)
+            h = tr.lerp(tr.tanh(c), tr.lerp(h, 0.1, 0.2), column)
+        (h * h).sum().backward()
+        return h
+
+    compare(step, [(rng.standard_normal((5, 3, 4)).astype(dtype),) for _ in range(3)], passes, [*parameters.values()], scale=4)
+
+
 def test_copies_are_placed():
     names, step = kernels(lambda x: tr.stack([tr.exp(x), tr.tanh(x), tr.exp(x * 2.0)]), ["place"], ONES)
     assert "copy" not in names

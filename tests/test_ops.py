@@ -144,8 +144,16 @@ def rnn_cell_rounding(arrays, g, projected=False, **params):
 
 
 def products_rounding(arrays, g):
-    """The same for sums of two products, or of a sum and a product, of numbers of at most 2: two units for every operation."""
-    return 32.0, [32 * np.abs(g)] * len(arrays)
+    """The same for sums of two products, or of a sum and a product, of numbers of at most 2: two units for every operation; and
+    two for every term where a cotangent is summed back over axes that were broadcast."""
+
+    def summed(shape):
+        out, axes = 32 * np.abs(g.astype(np.float64)), range(g.ndim - len(shape), g.ndim)
+        over = (*range(g.ndim - len(shape)), *(i for i, n in zip(axes, shape, strict=True) if n == 1))
+        terms = np.prod([g.shape[i] for i in over])
+        return (1 + terms) * out.sum(over, keepdims=True).reshape(shape)
+
+    return 32.0, [summed(a.shape) for a in arrays]
 
 
 def layer_norm_rounding(arrays, g, shape, eps, weighted):
@@ -837,6 +845,53 @@ def test_dropout_needs_a_generator():
             tr.dropout(np.ones(3), 0.5, generator=wrong)
     with pytest.raises(TypeError, match="generator"):
         tr.dropout(np.ones(3), 0.5)
+
+
+# ---- products of gates broadcast, and take numbers
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize(("op", "count"), [(tr.addcmul, 3), (tr.lerp, 3), (tr.lstm_state, 4)])
+def test_gates_of_unrelated_shapes_are_refused(op, count, backend):
+    """Shapes with as many rows, or entries, among them."""
+    for shape in ((6, 4), (2, 12), (24,), (3, 2, 4), (2, 4, 3), (1, 2, 2, 4)):
+        for at in range(count):
+            arrays = [np.ones(shape if i == at else (2, 3, 4)) for i in range(count)]
+            with tr.use_backend(backend), pytest.raises(tr.ShapeError, match=f"{op.__name__}: shapes .* do not broadcast"):
+                op(*leaves(arrays))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gates_take_numbers(dtype):
+    a, b = np.array([[1, 2], [3, 4]], dtype), np.array([0.5, -1], dtype)
+    for f in (lambda v: v, tr.Tensor):  # arrays, and tensors
+        for y, expected in (
+            (tr.lerp(f(a), f(b), 0.25), 0.75 * a + 0.25 * b),
+            (tr.lerp(0, f(b), f(a)), a * b),
+            (tr.addcmul(1, f(a), 2), 1 + 2 * a),
+            (tr.addcmul(f(a), f(b), f(b), value=-3), a - 3 * b * b),
+            (tr.lstm_state(0.5, f(a), 2, f(b)), a * b + 1),
+            (tr.add(f(a), 1.5), a + 1.5),
+            (tr.mul(2, f(a)), 2 * a),
+        ):
+            assert y.dtype == dtype
+            np.testing.assert_array_equal(y.value, expected)
+    assert tr.lerp(0, 1, 0.5).shape == ()
+    with pytest.raises(TypeError, match="addcmul: expected a number as value, got Tensor; multiply tensor1 by it"):
+        tr.addcmul(a, a, a, value=tr.Tensor(2.0))
+
+
+def test_gates_of_equal_shapes_are_one_kernel_each_way():
+    x = leaves([np.ones((2, 3))] * 4)
+    for op, count in ((tr.addcmul, 3), (tr.lerp, 3), (tr.lstm_state, 4)):
+        y = op(*x[:count])
+        for call, name in (
+            (lambda: op(*x[:count]), op.__name__),
+            (lambda: y.backward(np.ones((2, 3)), retain_graph=True), f"{op.__name__}_vjp"),
+        ):
+            with tr.use_backend("native"):
+                _, calls, _ = native.recorded(call, (), {})
+            assert [c[0] for c in calls if c[0] not in ("copy", "accumulate")] == [name]
 
 
 # ---- wrong input

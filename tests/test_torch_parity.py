@@ -237,6 +237,26 @@ def test_functions_of_two_numbers(name, dtype):
         same_as_torch(ours, theirs, [x, y], dtype, f"{name} {shapes}")
 
 
+TRIPLES = [*[(x, y, x) for x, y in PAIRS], *[(x, y, y) for x, y in PAIRS], *[(y, y, x) for x, y in PAIRS],
+           ((3, 1), (1, 4), (2, 1, 1)), ((), (2, 1), (3,))]  # fmt: skip
+GATES = {
+    "addcmul": (tr.addcmul, torch.addcmul),
+    **{f"addcmul value {v}": tuple(lambda *x, f=f, v=v: f(*x, value=v) for f in (tr.addcmul, torch.addcmul)) for v in (-0.7, 0, 2)},
+    "lerp": (tr.lerp, torch.lerp),
+    **{f"lerp {w}": tuple(lambda a, b, c, f=f, w=w: f(a, b, w) + 0 * c for f in (tr.lerp, torch.lerp)) for w in (0.3, 0, 1, 1.7)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", GATES)
+def test_gates_broadcast(name, dtype):
+    rng = np.random.default_rng(6)
+    ours, theirs = GATES[name]
+    for shapes in TRIPLES:
+        arrays = [np.asarray(rng.uniform(-2, 2, s), dtype) for s in shapes]
+        same_as_torch(ours, theirs, arrays, dtype, f"{name} {shapes}")
+
+
 @pytest.mark.parametrize("bounds", [(-0.5, 0.7), (None, 0.7), (-0.5, None), (1.0, -1.0)])
 def test_clip(bounds):
     for shape in ODD:

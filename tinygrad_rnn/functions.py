@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
+from numbers import Real
 from operator import index as as_int
 from typing import Any, Literal
 
@@ -28,8 +29,20 @@ Axes = int | Sequence[int]
 def _pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     if isinstance(x, Tensor) and isinstance(y, Tensor):
         return x, y
-    like = x if isinstance(x, Tensor) else as_tensor(y)
-    return lift(x, like), lift(y, like)
+    return _together(x, y)
+
+
+def _together(*arguments: Any) -> tuple[Any, ...]:
+    """Arguments of one op as tensors: numbers take the dtype of the first tensor, or else the first array, among them."""
+    for x in arguments:
+        if not isinstance(x, Tensor):
+            break
+    else:
+        return arguments
+    like = next((x for x in arguments if isinstance(x, Tensor)), None)
+    if like is None:
+        like = as_tensor(next((x for x in arguments if not isinstance(x, Real)), arguments[0]))
+    return tuple([lift(x, like) for x in arguments])
 
 
 def add(x: Any, y: Any) -> Tensor:
@@ -378,18 +391,23 @@ def lstm_gates(z: Any) -> Tensor:
 
 
 def lstm_state(i: Any, f: Any, g: Any, c: Any) -> Tensor:
-    """f c + i g, the next state of an LSTM's cells; all (..., H)."""
-    return record(Tensor, ops.lstm_state, (*_pair(i, f), *_pair(g, c)))
+    """f c + i g, the next state of an LSTM's cells, broadcast."""
+    return record(Tensor, ops.lstm_state, _together(i, f, g, c))
 
 
-def addcmul(x: Any, a: Any, b: Any) -> Tensor:
-    """x + a b for equal shapes (..., H), as torch.addcmul."""
-    return record(Tensor, ops.addcmul, (*_pair(x, a), as_tensor(b)))
+def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+    """input + value tensor1 tensor2, broadcast, as torch.addcmul. Raises TypeError where value is not a number."""
+    inputs = _together(input, tensor1, tensor2)
+    if type(value) is not int or value != 1:
+        if not isinstance(value, Real):
+            raise TypeError(f"addcmul: expected a number as value, got {type(value).__name__}; multiply tensor1 by it instead")
+        inputs = inputs[0], mul(inputs[1], value), inputs[2]
+    return record(Tensor, ops.addcmul, inputs)
 
 
-def lerp(a: Any, b: Any, weight: Any) -> Tensor:
-    """(1 - weight) a + weight b for equal shapes (..., H), as torch.lerp."""
-    return record(Tensor, ops.lerp, (*_pair(a, b), as_tensor(weight)))
+def lerp(input: Any, end: Any, weight: Any) -> Tensor:
+    """(1 - weight) input + weight end, broadcast, as torch.lerp; the weight is a number or a tensor."""
+    return record(Tensor, ops.lerp, _together(input, end, weight))
 
 
 def select_steps(x: Any, old: Any, lengths: Any, t: int) -> Tensor:

@@ -4,7 +4,7 @@ ops it stands for: what a fused rule has to equal, and what to record where ever
 from math import prod
 
 from .linear import linear
-from .op import Op, ShapeError
+from .op import Op, ShapeError, broadcast
 from .pointwise import add, mul, relu, sigmoid, sub, tanh
 from .shape import concatenate, index
 
@@ -70,26 +70,38 @@ def _rnn_cell_composed(apply, *inputs, activation, projected=False):
 rnn_cell = Op("rnn_cell", _rnn_cell_shape, _rnn_cell_forward, _rnn_cell_vjp, composed=_rnn_cell_composed)
 
 
-# ---- gates. Kernels take rows (B, H); here any number of axes may come before H
+# ---- gates. Kernels take equal rows (B, H); here any number of axes may come before H, and products of gates broadcast
+
+
+def _alike(arrays):
+    """Whether all have one shape."""
+    shape = arrays[0].shape
+    for x in arrays:  # noqa: SIM110 (a generator costs as much as a small kernel)
+        if x.shape != shape:
+            return False
+    return True
 
 
 def _on_rows(k, kernel, *arrays):
-    """The results of a kernel on rows, in the shape of the arrays."""
-    if all(x.ndim == 2 for x in arrays):
-        return kernel(*arrays)
-    out = kernel(*[k.reshape(x, (prod(x.shape[:-1]), x.shape[-1])) for x in arrays])
+    """The results of a kernel on rows, in the shape that the arrays have, or broadcast to."""
+    if not _alike(arrays):
+        shape = broadcast(kernel.__name__, *[x.shape for x in arrays])
+        arrays = [k.broadcast_to(x, shape) for x in arrays]
     shape = arrays[0].shape
+    if len(shape) == 2:
+        return kernel(*arrays)
+    rows = (prod(shape[:-1]), shape[-1]) if shape else (1, 1)
+    out = kernel(*[k.reshape(x, rows) for x in arrays])
     return tuple([k.reshape(y, shape) for y in out]) if isinstance(out, tuple) else k.reshape(out, shape)
 
 
-def _wanted(cotangents, needs):
-    return tuple([g if need else None for g, need in zip(cotangents, needs, strict=True)])
-
-
-def _equal_shapes(name, *shapes):
-    if not shapes[0] or any(s != shapes[0] for s in shapes):
-        raise ShapeError(f"{name}: shapes {', '.join(map(str, shapes))} do not fit; expected equal ones, (..., H)")
-    return shapes[0]
+def _vjp_on_rows(k, kernel, g, inputs, needs):
+    """The cotangents that a kernel makes of g and the inputs, where they are needed, each summed back to its input's shape."""
+    cotangents = _on_rows(k, kernel, g, *inputs)
+    if False not in needs and _alike(inputs) and inputs[0].shape == g.shape:
+        return cotangents
+    pairs = zip(cotangents, inputs, needs, strict=True)
+    return tuple([k.sum_to(gx, x.shape) if need else None for gx, x, need in pairs])
 
 
 def _lstm_gates_shape(z):
@@ -115,7 +127,7 @@ def _lstm_gates_composed(apply, z):
 
 
 def _lstm_state_shape(i, f, g, c):
-    return _equal_shapes("lstm_state", i, f, g, c)
+    return broadcast("lstm_state", i, f, g, c)
 
 
 def _lstm_state_forward(k, i, f, g, c):
@@ -123,7 +135,7 @@ def _lstm_state_forward(k, i, f, g, c):
 
 
 def _lstm_state_vjp(k, gy, i, f, g, c, needs):
-    return _wanted(_on_rows(k, k.lstm_state_vjp, gy, i, f, g, c), needs)
+    return _vjp_on_rows(k, k.lstm_state_vjp, gy, (i, f, g, c), needs)
 
 
 def _lstm_state_composed(apply, i, f, g, c):
@@ -131,15 +143,16 @@ def _lstm_state_composed(apply, i, f, g, c):
 
 
 def _addcmul_shape(x, a, b):
-    return _equal_shapes("addcmul", x, a, b)
+    return broadcast("addcmul", x, a, b)
 
 
 def _addcmul_forward(k, x, a, b):
-    return _on_rows(k, k.addcmul, x, a, b), (a, b)
+    return _on_rows(k, k.addcmul, x, a, b), (x.shape, a, b)
 
 
-def _addcmul_vjp(k, g, a, b, needs):
-    return _wanted((g, *_on_rows(k, k.addcmul_vjp, g, a, b)), needs)
+def _addcmul_vjp(k, g, x_shape, a, b, needs):
+    gx = (g if g.shape == x_shape else k.sum_to(g, x_shape)) if needs[0] else None
+    return (gx, *_vjp_on_rows(k, k.addcmul_vjp, g, (a, b), needs[1:]))
 
 
 def _addcmul_composed(apply, x, a, b):
@@ -147,7 +160,7 @@ def _addcmul_composed(apply, x, a, b):
 
 
 def _lerp_shape(a, b, w):
-    return _equal_shapes("lerp", a, b, w)
+    return broadcast("lerp", a, b, w)
 
 
 def _lerp_forward(k, a, b, w):
@@ -155,7 +168,7 @@ def _lerp_forward(k, a, b, w):
 
 
 def _lerp_vjp(k, g, a, b, w, needs):
-    return _wanted(_on_rows(k, k.lerp_vjp, g, a, b, w), needs)
+    return _vjp_on_rows(k, k.lerp_vjp, g, (a, b, w), needs)
 
 
 def _lerp_composed(apply, a, b, w):
