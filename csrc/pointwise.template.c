@@ -8,7 +8,7 @@ typedef struct {
     ptrdiff_t n;
 } FN(elements);
 
-#define SLICE_FROM(e) ((((e)->n + 63) / 64 * part / parts) * 64)
+#define SLICE_FROM(e) (part ? (((e)->n + 63) / 64 * part / parts) * 64 : 0)
 #define SLICE_TO(e) (part + 1 == parts ? (e)->n : (((e)->n + 63) / 64 * (part + 1) / parts) * 64)
 
 /* `cost` of an element, in multiply-adds, decides what a thread is worth */
@@ -20,7 +20,7 @@ typedef struct {
         return TGR_OK; \
     }
 
-/* y(n) = f(x(n)) */
+/* y(n) = f(x(n)) without a product in a sum, which a compiler may fuse */
 #define UNARY(name, cost, expression) \
     static void FN(name##_slice)(const void *context, int part, int parts) \
     { \
@@ -36,8 +36,6 @@ typedef struct {
     SHARED_KERNEL(name, cost)
 
 UNARY(neg, 8, -x)
-UNARY(exp, 32, FN(exp_of)(x))
-UNARY(log, 32, FN(log_of)(x))
 UNARY(sqrt, 16, M(sqrt)(x))
 UNARY(relu, 8, x <= 0 ? 0 : x) /* NaN stays NaN */
 UNARY(abs, 8, M(fabs)(x))
@@ -47,30 +45,80 @@ UNARY(rsqrt, 24, 1 / M(sqrt)(x))
 UNARY(sign, 8, x > 0 ? 1 : x < 0 ? -1 : x == 0 ? 0 : x) /* NaN stays NaN */
 UNARY(floor, 8, M(floor)(x))
 UNARY(ceil, 8, M(ceil)(x))
-UNARY(exp2, 32, FN(exp2_of)(x))
-UNARY(expm1, 48, FN(expm1_of)(x))
-UNARY(sinh, 64, FN(sinh_of)(x))
-UNARY(cosh, 64, FN(cosh_of)(x))
-UNARY(log1p, 48, FN(log1p_of)(x))
-UNARY(log2, 48, LOG2_OF(x))
-UNARY(log10, 48, LOG10_OF(x))
-UNARY(logsigmoid, 64, FN(logsigmoid_of)(x))
-UNARY(arcsinh, 64, FN(arcsinh_of)(x))
-UNARY(arccosh, 64, FN(arccosh_of)(x))
-UNARY(arctanh, 64, FN(arctanh_of)(x))
-UNARY(arcsin, 64, FN(arcsin_of)(x))
-UNARY(arccos, 64, FN(arccos_of)(x))
-UNARY(arctan, 64, FN(arctan_of)(x))
-UNARY(softsign, 24, FN(softsign_of)(x))
-/* derivatives */
-UNARY(log1p_dx, 16, 1 / (1 + x))
-UNARY(arcsin_dx, 32, 1 / M(sqrt)((1 - x) * (1 + x)))
-UNARY(arctan_dx, 24, FN(arctan_derivative)(x))
-UNARY(arcsinh_dx, 32, FN(arcsinh_derivative)(x))
-UNARY(arccosh_dx, 32, 1 / (M(sqrt)(x - 1) * M(sqrt)(x + 1)))
-UNARY(arctanh_dx, 16, 1 / ((1 - x) * (1 + x)))
-UNARY(softsign_dx, 24, FN(softsign_derivative)(x))
 #undef UNARY
+
+/* Functions of products and sums. y, and dy where a kernel has a derivative, from x: all of whole vectors */
+typedef void (*FN(on_vectors))(real *restrict y, real *restrict dy, const real *restrict x, ptrdiff_t vectors, const double *c);
+
+/* f on a slice as whole vectors. The last one reaches back over entries that are done, or, where there is no whole one, is a vector of
+ * its own, filled up with zeros: the scalar code that a compiler makes for the rest of a loop fuses other products and sums than its
+ * vectors do, and the bits of an entry would depend on its place. */
+static APART void FN(each_vector)(FN(on_vectors) f, const FN(elements) *e, int outputs, int part, int parts)
+{
+    const ptrdiff_t from = SLICE_FROM(e), n = SLICE_TO(e) - from;
+    real *y = (real *)e->p[0] + from, *dy = outputs > 1 ? (real *)e->p[1] + from : NULL;
+    const real *x = (const real *)e->p[outputs] + from;
+    if (n >= LANES) {
+        const ptrdiff_t last = n - LANES;
+        f(y, dy, x, n / LANES, e->c);
+        if (last % LANES) f(y + last, dy ? dy + last : NULL, x + last, 1, e->c);
+    } else if (n > 0) {
+        real one_y[LANES], one_dy[LANES], one_x[LANES];
+        for (ptrdiff_t i = 0; i < LANES; i++) one_x[i] = i < n ? x[i] : 0;
+        f(one_y, one_dy, one_x, 1, e->c);
+        for (ptrdiff_t i = 0; i < LANES; i++)
+            if (i < n) y[i] = one_y[i];
+        for (ptrdiff_t i = 0; dy && i < LANES; i++)
+            if (i < n) dy[i] = one_dy[i];
+    }
+}
+
+/* the slices of a kernel with so many outputs, one `f` of whole vectors */
+#define SLICES_OF_VECTORS(name, outputs) \
+    static void FN(name##_slice)(const void *context, int part, int parts) \
+    { \
+        FN(each_vector)(FN(name##_on_vectors), context, outputs, part, parts); \
+    }
+
+/* y(n) = f(x(n)) */
+#define FUNCTION(name, cost, expression) \
+    static void FN(name##_on_vectors)(real *restrict y, real *restrict dy, const real *restrict x_, ptrdiff_t vectors, const double *c) \
+    { \
+        (void)dy, (void)c; \
+        for (ptrdiff_t i = 0; i < vectors * LANES; i++) { \
+            const real x = x_[i]; \
+            y[i] = (expression); \
+        } \
+    } \
+    SLICES_OF_VECTORS(name, 1) \
+    SHARED_KERNEL(name, cost)
+
+FUNCTION(exp, 32, FN(exp_of)(x))
+FUNCTION(log, 32, FN(log_of)(x))
+FUNCTION(exp2, 32, FN(exp2_of)(x))
+FUNCTION(expm1, 48, FN(expm1_of)(x))
+FUNCTION(sinh, 64, FN(sinh_of)(x))
+FUNCTION(cosh, 64, FN(cosh_of)(x))
+FUNCTION(log1p, 48, FN(log1p_of)(x))
+FUNCTION(log2, 48, LOG2_OF(x))
+FUNCTION(log10, 48, LOG10_OF(x))
+FUNCTION(logsigmoid, 64, FN(logsigmoid_of)(x))
+FUNCTION(arcsinh, 64, FN(arcsinh_of)(x))
+FUNCTION(arccosh, 64, FN(arccosh_of)(x))
+FUNCTION(arctanh, 64, FN(arctanh_of)(x))
+FUNCTION(arcsin, 64, FN(arcsin_of)(x))
+FUNCTION(arccos, 64, FN(arccos_of)(x))
+FUNCTION(arctan, 64, FN(arctan_of)(x))
+FUNCTION(softsign, 24, FN(softsign_of)(x))
+/* derivatives */
+FUNCTION(log1p_dx, 16, 1 / (1 + x))
+FUNCTION(arcsin_dx, 32, 1 / M(sqrt)((1 - x) * (1 + x)))
+FUNCTION(arctan_dx, 24, FN(arctan_derivative)(x))
+FUNCTION(arcsinh_dx, 32, FN(arcsinh_derivative)(x))
+FUNCTION(arccosh_dx, 32, 1 / (M(sqrt)(x - 1) * M(sqrt)(x + 1)))
+FUNCTION(arctanh_dx, 16, 1 / ((1 - x) * (1 + x)))
+FUNCTION(softsign_dx, 24, FN(softsign_derivative)(x))
+#undef FUNCTION
 
 /* y(n) = f(x(n)), `near` for |x| < FAR and `far`, of the C library, for the others: blocks that have any are gone through again */
 #define PERIODIC(name, near, far) \
@@ -119,15 +167,11 @@ ACTIVATION(sigmoid, 48, TGR_SIGMOID)
 
 /* y(n), dy(n) from x(n) and as many constants, c0 and c1 */
 #define WITH_DERIVATIVE(name, cost, constants, value, derivative) \
-    static void FN(name##_slice)(const void *context, int part, int parts) \
+    static void FN(name##_on_vectors)(real *restrict y, real *restrict dy, const real *restrict x_, ptrdiff_t vectors, const double *c) \
     { \
-        const FN(elements) *e = context; \
-        real *restrict y = e->p[0], *restrict dy = e->p[1]; \
-        const real *restrict x_ = e->p[2]; \
-        const real c0 = constants > 0 ? (real)e->c[0] : 0, c1 = constants > 1 ? (real)e->c[1] : 0; \
-        const ptrdiff_t to = SLICE_TO(e); \
+        const real c0 = constants > 0 ? (real)c[0] : 0, c1 = constants > 1 ? (real)c[1] : 0; \
         (void)c0, (void)c1; \
-        for (ptrdiff_t i = SLICE_FROM(e); i < to; i++) { \
+        for (ptrdiff_t i = 0; i < vectors * LANES; i++) { \
             const real x = x_[i]; \
             real d; \
             (void)d; \
@@ -135,6 +179,7 @@ ACTIVATION(sigmoid, 48, TGR_SIGMOID)
             dy[i] = (derivative); \
         } \
     } \
+    SLICES_OF_VECTORS(name, 2) \
     SHARED_KERNEL(name, cost)
 
 WITH_DERIVATIVE(erf, 64, 0, FN(erf_of)(x, &d), d)
@@ -149,6 +194,7 @@ WITH_DERIVATIVE(hardtanh, 8, 2, x < c0 ? c0 : x > c1 ? c1 : x, (x > c0) & (x < c
 WITH_DERIVATIVE(huber, 8, 2, c1 * (M(fabs)(x) <= c0 ? REAL(0.5, 0.5) * x * x : c0 * (M(fabs)(x) - REAL(0.5, 0.5) * c0)),
                 c1 * (x < -c0 ? -c0 : x > c0 ? c0 : x))
 #undef WITH_DERIVATIVE
+#undef SLICES_OF_VECTORS
 #undef SHARED_KERNEL
 #undef SLICE_FROM
 #undef SLICE_TO

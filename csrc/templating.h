@@ -56,6 +56,14 @@ typedef real unaligned_vec __attribute__((vector_size(TGR_VECTOR_BYTES), aligned
 #undef INLINE
 #define INLINE static inline __attribute__((always_inline))
 
+/* a function that stays one: neither merged into its callers nor copied for one of them */
+#undef APART
+#if defined(__clang__)
+#define APART __attribute__((noinline))
+#else
+#define APART __attribute__((noinline, noclone))
+#endif
+
 #undef TGR_KERNEL
 #define TGR_KERNEL(name) \
     static int FN(name)(void *const *p, const ptrdiff_t *n, const double *c)
