@@ -188,3 +188,24 @@ def test_draws_show_their_settings_and_can_be_copied():
     assert repr(init.orthogonal) == "orthogonal" and "orthonormal" in init.orthogonal.__doc__
     for twin in (copy.deepcopy(draw), pickle.loads(pickle.dumps(draw))):
         np.testing.assert_array_equal(twin(rng(), (2, 3)), draw(rng(), (2, 3)))
+
+
+@pytest.mark.parametrize("name", [n for n, f in vars(init).items() if type(f) is type(init.normal)])
+def test_pytorchs_habit_of_writing_to_a_parameter_is_refused(name):
+    """A Draw with a parameter as its gain, or its mean, would be made and dropped."""
+    p = tr.nn.Parameter(np.full((4, 4), 7.0))
+    draw = getattr(init, name)
+    for call in (lambda: draw(p), lambda: draw(p, 2.0), lambda: draw(gain=p), lambda: draw(tr.Tensor(np.ones((4, 4))))):
+        with pytest.raises(
+            TypeError, match=rf"init.{name}: got a \w+ \(4, 4\), .* use init.apply\(parameter, init.{name}, seed\)"
+        ):
+            call()
+    if name not in ("zeros", "ones", "lecun_normal"):  # which have no settings to take an array for
+        with pytest.raises(TypeError, match=f"init.{name}: got a ndarray"):
+            draw(p.value)
+    assert np.all(p.value == 7)
+
+
+def test_a_bound_that_is_a_parameter_is_refused():
+    with pytest.raises(TypeError, match="init.uniform: got a Tensor"):
+        init.uniform_bound(tr.nn.Parameter(np.ones(3)))

@@ -237,6 +237,42 @@ def test_replaced_parameters_are_used():
     assert rnn.unroll(2).layers[0][0].hidden.weight is rnn.weight_hh_l0
 
 
+@pytest.mark.parametrize(
+    "value", [np.zeros((4, 3), np.float32), tr.Tensor(np.zeros((4, 3))), 0.0, tr.nn.Linear(3, 4), [1], "x"]
+)
+def test_a_parameter_gives_way_to_none_but_a_parameter(value):
+    net = tr.nn.Linear(3, 4, seed=0)
+    before = net.weight
+    with pytest.raises(
+        TypeError,
+        match=rf"Linear: cannot assign a {type(value).__name__} to 'weight', a parameter float32 \(4, 3\); write .*weight.value\[...\] = array, or assign a Parameter or None",
+    ):
+        net.weight = value
+    assert net.weight is before and net.parameters()[0] is before
+    norm = tr.nn.BatchNorm1d(3)
+    with pytest.raises(
+        TypeError, match=r"BatchNorm1d: cannot assign .* to 'running_mean', a buffer .* or assign a Buffer or None"
+    ):
+        norm.running_mean = value
+
+
+def test_what_may_be_assigned():
+    net = tr.nn.Linear(3, 4, seed=0)
+    net.weight = tr.nn.Parameter(np.ones((4, 3), np.float32))
+    net.weight.value[...] = 2
+    net.bias = None
+    assert [p.shape for p in net.parameters()] == [(4, 3)]
+    net.bias = tr.nn.Parameter(np.ones(4, np.float32))
+    np.testing.assert_array_equal(net(np.ones((1, 3), np.float32)).value, np.full((1, 4), 7))
+    net.note = "text"
+    net.note = 3
+    norm = tr.nn.BatchNorm1d(3)
+    norm.running_mean = type(norm.running_mean)(np.ones(3))
+    del net.weight
+    net.weight = 5  # nothing is there any more
+    assert net.weight == 5
+
+
 def test_wide_orthogonal_layers_train():
     layer = tr.nn.Linear(8, 4, init="orthogonal", seed=0)
     layer(np.ones((2, 8), np.float32)).sum().backward()
@@ -339,7 +375,7 @@ def test_batch_norm_in_both_modes():
 
 
 def norm_with(norm, weight, bias):
-    norm.weight, norm.bias = weight, bias
+    vars(norm).update(weight=weight, bias=bias)  # norm.weight = tensor is refused
     return norm
 
 
@@ -482,7 +518,7 @@ def test_gradients_of_recurrent_nets(kind, layers, steps, batch, features, hidde
     def f(x, *more):
         given, weights = more[: len(state)], more[len(state) :]
         for name, weight in zip(names, weights, strict=True):
-            setattr(net, name, weight)
+            vars(net)[name] = weight  # net.name = tensor is refused
         output, last = net(x, given if len(given) > 1 else given[0], lengths=lengths)
         return [output, *(last if isinstance(last, tuple) else (last,))]
 

@@ -149,6 +149,47 @@ def test_tensors_in_lists_are_not_cut_off_silently():
     assert tr.Tensor([[np.float64(1)]]).dtype == np.float64
 
 
+MASKED = np.ma.masked_array([[1.0, 2.0], [3.0, 4.0]], [[False, True], [False, False]])
+WHERE_ARRAYS_ENTER = {
+    "Tensor": lambda x, m: tr.Tensor(m),
+    "Tensor of a list": lambda x, m: tr.Tensor([m, m]),
+    "Tensor with dtype": lambda x, m: tr.Tensor(m, dtype="float32"),
+    "masked": lambda x, m: tr.Tensor(np.ma.masked),
+    "Parameter": lambda x, m: tr.nn.Parameter(m),
+    "right": lambda x, m: x * m,
+    "left": lambda x, m: m * x,
+    "left matmul": lambda x, m: m @ x,
+    "numpy": lambda x, m: np.add(m, x),
+    "in place": lambda x, m: m.copy().__iadd__(x),
+    "function": lambda x, m: tr.maximum(m, x),
+    "raw": lambda x, m: tr.exp(m),
+    "stack": lambda x, m: tr.stack([x, m]),
+    "norm": lambda x, m: np.linalg.norm(tr.Tensor(m)),
+    "where": lambda x, m: tr.where(m > 2, x, x),
+    "targets": lambda x, m: tr.cross_entropy(x, np.ma.masked_array([0, 1], [False, True])),
+    "index": lambda x, m: x[np.ma.masked_array([0, 1], [False, True])],
+    "one index of two": lambda x, m: x[0, np.ma.masked_array([0, 1], [False, True])],
+    "take": lambda x, m: tr.take(x, np.ma.masked_array([0, 1], [False, True])),
+    "comparison": lambda x, m: x > m,
+    "comparison on the left": lambda x, m: m == x,
+    "cotangent": lambda x, m: (x * 1).backward(m),
+    "write": lambda x, m: x.__setitem__(0, m[0]),
+    "write at": lambda x, m: x.__setitem__(m > 2, 0.0),
+    "state": lambda x, m: tr.nn.Linear(2, 2, bias=False, dtype="float64").load_state_dict({"weight": m}),
+    "layer": lambda x, m: tr.nn.Linear(2, 2, dtype="float64")(m),
+    "checkpoint": lambda x, m: tr.save("never-written.npz", {"x": m}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHERE_ARRAYS_ENTER)
+def test_masked_arrays_are_refused(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = tr.Tensor(np.ones((2, 2)), requires_grad="write" not in name)
+    with pytest.raises(TypeError, match="a masked array, whose mask would be lost; fill the masked entries in"):
+        WHERE_ARRAYS_ENTER[name](x, MASKED)
+    assert x.grad is None and np.all(x.value == 1) and not list(tmp_path.iterdir())
+
+
 def test_comparisons_are_numpys():
     x = tr.Tensor([1.0, 2.0, 3.0])
     np.testing.assert_array_equal(x == 2, [False, True, False])

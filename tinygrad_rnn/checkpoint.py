@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .states import fitted
-from .tensor import Tensor
+from .tensor import Tensor, refuse_masked
 
 METADATA = "__metadata__"  # no array may have this name
 
@@ -44,6 +44,7 @@ def _parts(thing: Any, prefix: str = "") -> Iterator[tuple[str, dict[str, np.nda
                 raise TypeError(f"names of a checkpoint are strings, got {key!r}")
             yield from _parts(value, f"{prefix}.{key}" if prefix else key)
     elif prefix:
+        refuse_masked(prefix, thing)
         array = thing.value if isinstance(thing, Tensor) else np.asarray(thing)
 
         def write(state: dict[str, np.ndarray]) -> None:

@@ -17,7 +17,7 @@ from .ops import ShapeError
 from .ops.conv import per_axis, per_side
 from .ops.op import normal_axis, reduced_axes
 from .tape import current_backend, record
-from .tensor import NUMPY_FUNCTIONS, Tensor, as_axis, as_tensor, lift
+from .tensor import NUMPY_FUNCTIONS, Tensor, as_axis, as_tensor, lift, refuse_masked
 
 Reduction = Literal["mean", "sum", "none"]
 Activation = Literal["tanh", "relu", "sigmoid", "identity"]
@@ -948,6 +948,7 @@ def embedding(weight: Tensor, index: Any) -> Tensor:
 
 
 def _integers(name: str, x: Any) -> np.ndarray:
+    refuse_masked(name, x)
     array = np.asarray(x)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"{name}: expected integers, got {array.dtype}")
@@ -957,6 +958,7 @@ def _integers(name: str, x: Any) -> np.ndarray:
 def _booleans(name: str, x: Any) -> np.ndarray:
     if isinstance(x, Tensor):
         return current_backend().nonzero(x.value)
+    refuse_masked(name, x)
     array = np.asarray(x)
     if array.dtype != np.bool_:
         raise TypeError(f"{name}: expected booleans or a tensor, got {array.dtype}")

@@ -11,6 +11,7 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
+from numpy.ma import MaskedArray
 
 from . import ops
 from .ops import ShapeError
@@ -107,6 +108,7 @@ class Tensor(Node):
 
         cotangent      array of this shape and dtype that the gradient is weighted with; may be left out for a scalar (1)
         retain_graph   keep the graph for another backward pass; otherwise a second one raises RuntimeError"""
+        refuse_masked("backward", cotangent)
         backward(self, cotangent.value if isinstance(cotangent, Tensor) else cotangent, retain_graph)
 
     def zero_grad(self) -> None:
@@ -187,6 +189,7 @@ class Tensor(Node):
             if value.requires_grad:
                 raise TypeError("a value that wants a gradient would be cut off from its graph; write value.detach()")
             value = value.value
+        refuse_masked("a write in place", value)
         if isinstance(value, np.ndarray) and value.dtype != self.dtype:
             raise TypeError(f"a value of {value.dtype} does not go into a tensor of {self.dtype}: nothing is cast silently")
         if capturing():
@@ -328,6 +331,7 @@ class Tensor(Node):
             return self.reshape(-1).take(indices, 0)
         if isinstance(indices, Tensor):
             raise TypeError("take: a tensor is not an index; use an integer array")
+        refuse_masked("take", indices)
         at = np.asarray(indices)
         if at.dtype.kind not in "iu" and at.size:
             raise TypeError(f"take: expected integers, got {at.dtype}")
@@ -353,6 +357,11 @@ class Tensor(Node):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.value, dtype=dtype, copy=copy)
+
+    @property
+    def _data(self) -> np.ndarray:
+        """What operators of a masked array on the left ask for, which would compute without this tensor's graph."""
+        raise TypeError(_MASKED.format("an operator"))
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Tensor:
         op = _UFUNCS.get(ufunc)
@@ -436,7 +445,9 @@ _UFUNCS = {
 
 def _entries_of(index: Any) -> tuple:
     entries = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(e, Tensor) for e in entries):
+    if any(isinstance(e, (Tensor, MaskedArray)) for e in entries):
+        for e in entries:
+            refuse_masked("index", e)
         raise TypeError("index: a tensor is not an index; use an integer array")
     return entries
 
@@ -475,7 +486,20 @@ def _cumulative(op: ops.Op, x: Tensor, axis: int | None) -> Tensor:
 
 def _compared(compare: Callable, x: Tensor, other: Any) -> Any:
     refuse_in_capture("comparing a tensor", x)
+    refuse_masked("a comparison", other)
     return compare(x.value, np.asarray(other))
+
+
+_MASKED = (
+    "{}: a masked array, whose mask would be lost; fill the masked entries in, x.filled(0), and give the mask by itself, to "
+    "where or as a factor"
+)
+
+
+def refuse_masked(what: str, x: Any) -> None:
+    """Raise TypeError where x is a masked array of numpy: no op knows masks."""
+    if isinstance(x, MaskedArray):
+        raise TypeError(_MASKED.format(what))
 
 
 def as_tensor(x: Any) -> Tensor:
@@ -498,6 +522,8 @@ def _as_array(data: Any, dtype: Any) -> np.ndarray:
     if isinstance(data, Tensor):
         data = data.value
     entries = list(_entries(data))
+    for x in entries:
+        refuse_masked("Tensor", x)
     if any(isinstance(x, Tensor) for x in entries):
         raise TypeError("Tensor: a list of tensors would be cut off from its graph; join them with stack or concatenate")
     array = np.asarray(data)

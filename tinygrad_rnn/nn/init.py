@@ -7,12 +7,13 @@ makes another: `init=tr.nn.init.orthogonal`, `init=tr.nn.init.orthogonal(gain=1.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import prod, sqrt
 from typing import Any
 
 import numpy as np
 
+from ..tensor import Tensor
 from .module import Parameter
 
 Shape = tuple[int, ...]
@@ -31,8 +32,19 @@ class _Draw:
     def __call__(self, *args: Any, **settings: Any) -> Any:
         if args and isinstance(args[0], np.random.Generator):
             return self._f(*args, **(self._settings | settings))
+        self._refuse(x for x in (*args, *settings.values()) if isinstance(x, Tensor))
         bound = inspect.signature(self._f).bind_partial(None, None, *args, **settings).arguments
-        return _Draw(self._f, self._settings | dict(list(bound.items())[2:]))
+        given = dict(list(bound.items())[2:])
+        self._refuse(x for name, x in given.items() if isinstance(x, np.ndarray) and x.ndim and name != "matrix")
+        return _Draw(self._f, self._settings | given)
+
+    def _refuse(self, written: Iterable[Any]) -> None:
+        """Raise TypeError for what was given to be written to, as PyTorch's functions do: it would stay as it is."""
+        for x in written:
+            raise TypeError(
+                f"init.{self.__name__}: got a {type(x).__name__} {x.shape}, but takes settings, or a random generator of numpy "
+                f"and a shape; to write to a parameter use init.apply(parameter, init.{self.__name__}, seed)"
+            )
 
     def __reduce__(self) -> tuple:
         return _named, (self.__name__, self._settings)  # the function's own name is that of its Draw

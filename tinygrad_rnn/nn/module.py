@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..tape import forget_gradients, note_mode
-from ..tensor import Tensor
+from ..tensor import Tensor, refuse_masked
 from ..writes import note_write
 
 M = TypeVar("M", bound="Module")
@@ -34,6 +34,7 @@ class Buffer:
     __slots__ = ("value",)
 
     def __init__(self, data: Any) -> None:
+        refuse_masked("Buffer", data)
         self.value = np.array(data, order="C")
 
     @property
@@ -86,14 +87,23 @@ class Module:
             self._training = bool(mode)
             CHANGES.modes += 1
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name != "_training":
-            CHANGES.attributes += 1
-        super().__setattr__(name, value)
-
     def __delattr__(self, name: str) -> None:
         CHANGES.attributes += 1
         super().__delattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. Raises TypeError where a parameter, or a buffer, would give way to something else than another one
+        or None: it would be neither trained nor saved."""
+        old = vars(self).get(name)
+        if isinstance(old, (Parameter, Buffer)) and value is not None and not isinstance(value, (type(old), Parameter)):
+            kind = "parameter" if isinstance(old, Parameter) else "buffer"
+            raise TypeError(
+                f"{type(self).__name__}: cannot assign a {type(value).__name__} to {name!r}, a {kind} {old.dtype} {old.shape}; "
+                f"write its numbers with {name}.value[...] = array, or assign a {kind.capitalize()} or None"
+            )
+        if name != "_training":
+            CHANGES.attributes += 1
+        super().__setattr__(name, value)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{type(self).__name__} defines no forward")
@@ -180,6 +190,7 @@ class Module:
         for name in own:
             if name not in state:
                 continue
+            refuse_masked(f"load_state_dict: {name}", state[name])
             array, p = np.asarray(state[name]), own[name]
             if array.shape != p.shape:
                 raise ValueError(f"load_state_dict: {name} has shape {p.shape}, the given array {array.shape}")
