@@ -1,5 +1,6 @@
 /* Normalisations by mean and variance, in two passes over the data: the variance is the mean of squared differences from the
- * mean. Sums are pairwise, with the error bound of reduce.template.c. */
+ * mean, and where it is no larger than the rounding of the mean, both are taken anew. Sums are pairwise, with the error bound of
+ * reduce.template.c. */
 
 /* sum of (x(n) - mean)^2, contiguous */
 static real FN(sum_squares)(const real *restrict x, real mean, ptrdiff_t n)
@@ -11,6 +12,34 @@ static real FN(sum_squares)(const real *restrict x, real mean, ptrdiff_t n)
     real squares[512];
     for (ptrdiff_t i = 0; i < n; i++) squares[i] = (x[i] - mean) * (x[i] - mean);
     return FN(sum_contiguous)(squares, n);
+}
+
+/* the sum of x - mean, or of its square, over n entries that lie ldx apart */
+static real FN(sum_about)(const real *x, real mean, int square, ptrdiff_t n, ptrdiff_t ldx)
+{
+    if (n > 16) {
+        const ptrdiff_t half = n / 2;
+        return FN(sum_about)(x, mean, square, half, ldx) + FN(sum_about)(x + half * ldx, mean, square, n - half, ldx);
+    }
+    real sum = 0;
+    for (ptrdiff_t i = 0; i < n; i++) sum += square ? (x[i * ldx] - mean) * (x[i * ldx] - mean) : x[i * ldx] - mean;
+    return sum;
+}
+
+/* whether all of a variance may be that of the mean's rounding: of 1024 units in the last place */
+INLINE int FN(is_blurred)(real mean, real variance)
+{
+    const real rounding = mean * REAL(0x1p-13, 0x1p-42);
+    return (mean != 0) & (variance <= rounding * rounding);
+}
+
+/* The mean of n entries that lie ldx apart to its last digit, and the variance about it, where it may be that of the mean's rounding:
+ * equal entries have none, however large they are. */
+static APART void FN(sharpen)(real *mean, real *variance, const real *x, ptrdiff_t n, ptrdiff_t ldx)
+{
+    if (!FN(is_blurred)(*mean, *variance)) return;
+    *mean += FN(sum_about)(x, *mean, 0, n, ldx) / n;
+    *variance = FN(sum_about)(x, *mean, 1, n, ldx) / n;
 }
 
 /* sum[0] = the sum of g(n) w(n), sum[1] = that of g w (x(n) - mean) rstd, contiguous; w NULL is 1 */
@@ -103,8 +132,9 @@ static void FN(layer_norm_part)(const void *context, int part, int parts)
     for (ptrdiff_t i = a->n[0] * part / parts; i < a->n[0] * (part + 1) / parts; i++) {
         real *restrict y = (real *)a->p[0] + i * columns;
         const real *restrict x = (const real *)a->p[3] + i * columns;
-        const real mean = FN(sum_contiguous)(x, columns) / columns;
-        const real rstd = 1 / M(sqrt)(FN(sum_squares)(x, mean, columns) / columns + (real)a->c[0]);
+        real mean = FN(sum_contiguous)(x, columns) / columns, variance = FN(sum_squares)(x, mean, columns) / columns;
+        if (FN(is_blurred)(mean, variance)) FN(sharpen)(&mean, &variance, x, columns, 1);
+        const real rstd = 1 / M(sqrt)(variance + (real)a->c[0]);
         ((real *)a->p[1])[i] = mean;
         ((real *)a->p[2])[i] = rstd;
         for (ptrdiff_t j = 0; j < columns; j++) y[j] = (x[j] - mean) * rstd;
@@ -137,6 +167,7 @@ static void FN(layer_norm_vjp_rows)(const void *context, int part, int parts)
         const real all = sum[0] / columns, along = sum[1] / columns;
         for (ptrdiff_t j = 0; j < columns; j++)
             dx[j] = rstd * ((w ? g[j] * w[j] : g[j]) - all - (x[j] - mean) * rstd * along);
+        if (columns == 1) dx[0] = rstd * (sum[0] - all); /* fused with the difference, g w would not cancel with its own mean */
     }
 }
 
@@ -174,6 +205,9 @@ static void FN(moments_part)(const void *context, int part, int parts)
         for (ptrdiff_t l = 0; l < columns; l++) mean[l] /= a->n[0];
         FN(sum_squares_rows)(variance, x + j, mean, a->n[0], columns, a->n[1]);
         for (ptrdiff_t l = 0; l < columns; l++) variance[l] /= a->n[0];
+        int blurred = 0;
+        for (ptrdiff_t l = 0; l < columns; l++) blurred |= FN(is_blurred)(mean[l], variance[l]);
+        for (ptrdiff_t l = 0; blurred && l < columns; l++) FN(sharpen)(mean + l, variance + l, x + j + l, a->n[0], a->n[1]);
     }
 }
 

@@ -374,7 +374,7 @@ def test_bounds_have_two_names():
         tr.clip(x, 0, min=1)
 
 
-@pytest.mark.parametrize("ord", [1, 1.5, 2, 3, np.inf])
+@pytest.mark.parametrize("ord", [-2, 0.5, 1, 1.5, 2, 3, np.inf])
 def test_norms_of_nothing_have_gradient_0(ord):
     x = tr.Tensor(np.zeros((2, 3)), requires_grad=True)
     y = tr.norm(x, ord, 1)
@@ -382,6 +382,44 @@ def test_norms_of_nothing_have_gradient_0(ord):
     y.sum().backward()
     np.testing.assert_array_equal(x.grad, 0)
     assert tr.norm(tr.Tensor(np.array([3.0, 0, -1])), 0).item() == 2
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("ord", [-3, -1, -0.5, 0.3, 0.5, 0.99, 1, 1.01, 2, 2.5, 7, np.inf, -np.inf])
+def test_norms_where_entries_are_0_large_and_small(ord, dtype, backend):
+    """Against g sign(x) (|x| / norm)^(p - 1) in long double, 0 where x or the norm is."""
+    rows = np.array([[0, 0, 0, 0], [0, 3, -4, 0.5], [0, 0, 2, 0], [1e-6, 2, -3e4, 1], [-2, 1e-4, 1e-4, 5], [1, 1, 1, 1]], dtype)
+    x = tr.Tensor(rows, requires_grad=True)
+    with tr.use_backend(backend):
+        y = tr.norm(x, ord, 1)
+        y.backward(np.arange(1, 7).astype(dtype))
+    a = np.abs(rows.astype(np.longdouble))
+    with np.errstate(all="ignore"):
+        true = np.linalg.norm(a, ord, 1)
+        if np.isinf(ord):
+            slope = (a == true[:, None]) / (a == true[:, None]).sum(1, keepdims=True)
+        else:
+            slope = np.where((a == 0) | (true[:, None] == 0), 0, (a / true[:, None]) ** np.longdouble(ord - 1))
+    np.testing.assert_allclose(y.value, true, rtol=200 * np.finfo(dtype).eps)
+    expected = np.arange(1, 7)[:, None] * slope * np.sign(rows)
+    np.testing.assert_allclose(x.grad, expected, rtol=200 * np.finfo(dtype).eps, atol=np.finfo(dtype).tiny)
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("ord", [-1, 0.5, 2, 3])
+def test_a_norm_of_nan_has_a_gradient_of_nan(ord, backend):
+    x = tr.Tensor(np.array([[1.0, np.nan], [3.0, 4.0]]), requires_grad=True)
+    with tr.use_backend(backend):
+        tr.norm(x, ord, 1).sum().backward()
+    assert np.all(np.isnan(x.grad) == [[True, True], [False, False]])
+
+
+def test_a_count_of_entries_is_seen_by_replays():
+    count = tr.compile(lambda x: tr.norm(x, 0, 1))
+    for x in (np.eye(3), np.ones((3, 3)), np.zeros((3, 3)), np.full((3, 3), np.nan)):
+        np.testing.assert_array_equal(count(x).value, np.linalg.norm(x, 0, 1))
+        assert tr.norm(x.astype(np.float32), 0, 1, True).dtype == np.float32
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -756,6 +794,41 @@ def test_normalising_what_lies_far_from_zero(dtype, isa):
     for y, axis in ((tr.layer_norm(x, 300), 1), (tr.batch_norm(x, training=True), 0)):
         z = (exact - exact.mean(axis, keepdims=True)) / np.sqrt(exact.var(axis, keepdims=True) + 1e-5)
         np.testing.assert_allclose(y.value, z.astype(dtype), rtol=0, atol=5000 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_equal_entries_are_normalised_to_0(backend, dtype, isa):
+    """However large they are, and however their mean is rounded; one entry alone has no gradient either."""
+    rng = np.random.default_rng(3)
+    for n in (1, 2, 3, 7, 33, 130, 513, 2000):
+        values = np.array([0.1, -3.3, 1e8 / 3, 1e-20, 123.4567, 0], dtype)[:, None]
+        x, w = (tr.Tensor(v, requires_grad=True) for v in (np.repeat(values, n, 1), rng.standard_normal(n).astype(dtype)))
+        with tr.use_backend(backend):
+            y = tr.layer_norm(x, n, w, np.full(n, 2, dtype))
+            y.backward(rng.standard_normal(y.shape).astype(dtype))
+            mean, var = np.zeros(6, dtype), np.ones(6, dtype)
+            z = tr.batch_norm(np.repeat(values.T, n + 1, 0), mean, var, training=True, momentum=1)
+        np.testing.assert_array_equal(y.value, 2, err_msg=f"{n}")
+        np.testing.assert_array_equal(w.grad, 0)
+        np.testing.assert_array_equal(z.value, 0)
+        np.testing.assert_array_equal((mean, var), (values[:, 0], 0 * mean))
+        if n == 1:
+            np.testing.assert_array_equal(x.grad, 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nearly_equal_entries_are_normalised(dtype, isa):
+    """Rows and columns whose entries differ in their last digits, some of them among others that differ in all."""
+    rng = np.random.default_rng(4)
+    steps = rng.integers(-3, 4, (40, 50))
+    x = (1e8 + np.spacing(dtype(1e8)).astype(np.float64) * steps).astype(dtype)
+    x[::3] = rng.standard_normal((14, 50))
+    for y, v, axis in ((tr.layer_norm(x, 50), x, 1), (tr.batch_norm(x.T.copy(), training=True).T, x, 1)):
+        exact = v.astype(np.longdouble)
+        z = (exact - exact.mean(axis, keepdims=True)) / np.sqrt(exact.var(axis, keepdims=True) + 1e-5)
+        np.testing.assert_allclose(y.value, z.astype(dtype), rtol=0, atol=0.35)  # a step is .5, the mean lies between two
+        np.testing.assert_allclose(y.value[::3], z[::3].astype(dtype), rtol=0, atol=200 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])

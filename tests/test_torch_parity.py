@@ -257,6 +257,20 @@ def test_gates_broadcast(name, dtype):
         same_as_torch(ours, theirs, arrays, dtype, f"{name} {shapes}")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("ord", [-3, -1, -0.5, 0.3, 0.5, 1, 1.5, 2, 2.5, 7, np.inf, -np.inf])
+def test_norms(ord, dtype):
+    """At zeros too, but where PyTorch gives nan: a negative power of 0, times 0."""
+    rng = np.random.default_rng(8)
+    for shape in ((5,), (1,), (3, 4), (2, 1, 5)):
+        x = rng.uniform(-2, 2, shape).round(1).astype(dtype)
+        x[..., 0] = 0 if ord > 0 else 0.7
+        if ord > 0:
+            x[:1] = 0
+        vector_norm = lambda v: torch.linalg.vector_norm(v, ord, -1)  # noqa: E731
+        same_as_torch(lambda v: tr.norm(v, ord, -1), vector_norm, [x], dtype, f"norm {ord} {shape}")
+
+
 @pytest.mark.parametrize("bounds", [(-0.5, 0.7), (None, 0.7), (-0.5, None), (1.0, -1.0)])
 def test_clip(bounds):
     for shape in ODD:

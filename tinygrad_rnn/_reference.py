@@ -922,11 +922,18 @@ def _scaled(z, w, b):
     return z if b is None else z + b
 
 
+def _moments(x, axis):
+    """The mean, made good by that of the differences from it, and the mean of their squares: equal entries have no variance."""
+    n = x.dtype.type(x.shape[axis])
+    mean = x.sum(axis, keepdims=True) / n
+    mean = mean + (x - mean).sum(axis, keepdims=True) / n
+    return mean.squeeze(axis), np.square(x - mean).sum(axis) / n
+
+
 def layer_norm(x, w, b, eps):
     _check_norm("layer_norm", x, weight=w, bias=b)
     with np.errstate(all="ignore"):
-        mean = x.sum(1) / x.dtype.type(x.shape[1])
-        variance = np.square(x - mean[:, None]).sum(1) / x.dtype.type(x.shape[1])
+        mean, variance = _moments(x, 1)
         rstd = 1 / np.sqrt(variance + x.dtype.type(eps))
     return _scaled((x - mean[:, None]) * rstd[:, None], w, b), mean, rstd
 
@@ -950,8 +957,7 @@ def layer_norm_vjp(g, x, mean, rstd, w, needs):
 def moments(x):
     _check_norm("moments", x)
     with np.errstate(all="ignore"):
-        mean = x.sum(0) / x.dtype.type(len(x))
-        return mean, np.square(x - mean).sum(0) / x.dtype.type(len(x))
+        return _moments(x, 0)
 
 
 def batch_norm(x, mean, variance, w, b, eps):

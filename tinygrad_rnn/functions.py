@@ -555,8 +555,9 @@ def norm(x: Any, ord: float | str | None = None, axis: Axis = None, keepdims: bo
            matrices. Else, for one axis, or a tensor of one: inf or -inf, the largest or smallest magnitude; 0, how many are
            not 0 (without a gradient); p, (sum |x|^p)^(1/p). For two axes, or a tensor of two: 1 or -1, the largest or smallest
            sum of the magnitudes of a column; inf or -inf, of a row; "fro" as None
-    Where the sum of a norm is 0 it has no derivative: the gradient is 0 there, not nan. Raises ValueError for other norms, and
-    for those of matrices that need singular values (2, -2, "nuc")."""
+    Where a norm is 0 it has no derivative, and one of p < 1 none where an entry is 0: the gradient of those is 0, as PyTorch's,
+    not infinite or nan. The sum is taken as it is: powers that over- or underflow make the norm infinite or 0. Raises
+    ValueError for other norms, and for those of matrices that need singular values (2, -2, "nuc")."""
     x, axis = as_tensor(x), as_axis(axis)
     if ord is None:
         return record(Tensor, ops.norm, (x,), {"axis": axis, "keepdims": keepdims})
@@ -574,13 +575,13 @@ def norm(x: Any, ord: float | str | None = None, axis: Axis = None, keepdims: bo
     if ord in (np.inf, -np.inf):
         return abs(x).max(axes, keepdims) if ord > 0 else abs(x).min(axes, keepdims)
     if ord == 0:
-        return as_tensor((x.value != 0).sum(axes[0], x.dtype, keepdims=keepdims))
+        return where(x, Tensor(np.ones((), x.dtype)), Tensor(np.zeros((), x.dtype))).sum(axes, keepdims)
     if ord == 1:
         return abs(x).sum(axes, keepdims)
     if ord == 2:
         return record(Tensor, ops.norm, (x,), {"axis": axes, "keepdims": keepdims})
-    total = (abs(x) ** float(ord)).sum(axes, keepdims)
-    return where(total, where(total, total, 1.0) ** (1 / float(ord)), 0.0)  # at 0 the root has no derivative
+    exponents = tuple([np.array(p, x.dtype) for p in (ord, 1 / ord, ord - 1)])
+    return record(Tensor, ops.norm, (x,), {"axis": axes, "keepdims": keepdims, "exponents": exponents})
 
 
 def cumsum(a: Any, axis: int | None = None) -> Tensor:

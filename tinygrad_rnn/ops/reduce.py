@@ -80,10 +80,9 @@ logsumexp = Op("logsumexp", partial(_reduced, "logsumexp"), _logsumexp_forward, 
 
 
 def _over_root(k, g, y, x_shape, axis):
-    """g / y where y > 0, else 0, with the reduced axes kept."""
+    """g / y, or 0 where y is 0, with the reduced axes kept."""
     kept = reduced_shape("sum", x_shape, axis, True)
-    y = k.reshape(y, kept)
-    return k.relu_vjp(k.div(k.reshape(g, kept), y), y)
+    return k.div_or_zero(k.reshape(g, kept), k.reshape(y, kept))
 
 
 def _per_entry(shape, axis, ddof):
@@ -117,14 +116,24 @@ def _std_vjp(k, g, d, y, needs, axis=None, keepdims=False, ddof=0):
     return (k.mul(k.scale(_over_root(k, g, y, d.shape, axis), _per_entry(d.shape, axis, ddof)), d),)
 
 
-def _norm_forward(k, x, axis=None, keepdims=False):
-    y = k.sqrt(k.sum(k.mul(x, x), axis, keepdims))
+def _norm_forward(k, x, axis=None, keepdims=False, exponents=None):
+    # exponents p, 1 / p and p - 1, arrays (), of another norm than p = 2
+    if exponents is None:
+        y = k.sqrt(k.sum(k.mul(x, x), axis, keepdims))
+    else:
+        y = k.pow(k.sum(k.pow(k.abs(x), exponents[0]), axis, keepdims), exponents[1])
     return y, (x, y)
 
 
-def _norm_vjp(k, g, x, y, needs, axis=None, keepdims=False):
-    # y = sqrt(sum(x^2)): gx = g x / y
-    return (k.mul(_over_root(k, g, y, x.shape, axis), x),)
+def _norm_vjp(k, g, x, y, needs, axis=None, keepdims=False, exponents=None):
+    if exponents is None:  # y = sqrt(sum(x^2)): gx = g x / y
+        return (k.mul(_over_root(k, g, y, x.shape, axis), x),)
+    # y = (sum |x|^p)^(1/p): gx = g sign(x) (|x| / y)^(p - 1), whose quotient lies on one side of 1, its power below 1 but for
+    # 0 < p < 1; 0 where x or y is, though the slope of a root at 0 is infinite
+    kept = reduced_shape("norm", x.shape, axis, True)
+    part = k.div_or_zero(k.abs(x), k.reshape(y, kept))
+    slope = k.where(k.nonzero(part), k.pow(part, exponents[2]), k.zeros((), x.dtype))
+    return (k.mul(k.mul(k.reshape(g, kept), slope), k.sign(x)),)
 
 
 var = Op("var", partial(_reduced, "var"), _var_forward, _var_vjp)
