@@ -13,6 +13,7 @@ TGR_KERNEL(rnn_cell)
         .count = 1, .terms = {{H, h, FN(transposed)(w_hh), p[8]}},
     };
     (void)c;
+    if (!tgr_reserve()) return TGR_NO_MEMORY;
     if (w_ih.at)
         product.terms[product.count++] = (FN(term)){I, x, FN(transposed)(w_ih), NULL};
     else
@@ -43,6 +44,7 @@ TGR_KERNEL(rnn_cell_vjp)
     real *restrict to = p[0], *restrict db = p[5];
     const real *restrict g = p[6], *restrict dy = p[7];
     (void)c;
+    if (!tgr_reserve()) return TGR_NO_MEMORY;
     for (ptrdiff_t i = 0; i < B * H; i++) to[i] = g[i] * dy[i];
     if (db)
         for (ptrdiff_t j = 0; j < H; j += COLUMNS)

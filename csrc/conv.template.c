@@ -229,21 +229,23 @@ static void FN(conv2d_dw_some)(const void *context, int part, int parts)
 }
 #undef LEAST
 
-#define CONV(name, items) \
+#define CONV(name, outputs, items) \
     TGR_KERNEL(name) \
     { \
         const FN(conv) v = FN(conv_of)(p, n); \
         (void)c; \
+        if ((outputs) == 0) return TGR_OK; \
+        if (!tgr_reserve()) return TGR_NO_MEMORY; \
         tgr_parallel(v.s.N * v.s.O * v.P * (v.R + 1), (items), FN(name##_some), &v); \
         return TGR_OK; \
     }
 
 /* y(N, O, OH, OW) = the convolution of x(N, C, H, W) with w(O, C / groups, KH, KW), + bias(O); p = {y, x, w, bias or NULL} */
-CONV(conv2d, v.s.N *v.s.groups *v.tiles)
+CONV(conv2d, v.s.N *v.s.O *v.P, v.s.N *v.s.groups *v.tiles)
 
 /* dx(N, C, H, W) from g(N, O, OH, OW) and w; p = {dx, g, w}.  Inverts: y = x * w */
-CONV(conv2d_dx, v.s.N *v.s.groups *v.strips)
+CONV(conv2d_dx, v.s.N *v.s.C *v.s.H *v.s.W, v.s.N *v.s.groups *v.strips)
 
 /* dw(O, C / groups, KH, KW) from g(N, O, OH, OW) and x; p = {dw, g, x}.  Inverts: y = x * w */
-CONV(conv2d_dw, v.s.groups *v.strips)
+CONV(conv2d_dw, v.s.O *v.R, v.s.groups *v.strips)
 #undef CONV

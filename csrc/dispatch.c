@@ -1,7 +1,11 @@
 /* What the machine offers: instruction sets, of which the best is chosen once, cache sizes, memory of a thread. */
 #include "tgr.h"
+#include <stdlib.h>
 #if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
 #include <unistd.h>
+#elif defined(_WIN32)
+#include <windows.h>
 #endif
 
 static const tgr_isa *const isas[] = {
@@ -45,29 +49,60 @@ const char *tgr_compiler(void)
 #endif
 }
 
-void *tgr_scratch(void)
-{
-    static _Thread_local _Alignas(64) char scratch[TGR_SCRATCH_BYTES];
-    return scratch;
-}
-
-void *tgr_columns(void)
-{
-    static _Thread_local _Alignas(64) char columns[TGR_COLUMNS_BYTES];
-    return columns;
-}
-
-tgr_cache_sizes tgr_caches(void)
-{
-    static tgr_cache_sizes probed; /* by whoever loads the library, before there are threads */
-    if (!probed.l2) {
-        long l1 = 0, l2 = 0;
-#ifdef _SC_LEVEL1_DCACHE_SIZE
-        l1 = sysconf(_SC_LEVEL1_DCACHE_SIZE);
-        l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
+/* The scratch of a thread: the memory, behind a pointer of the thread that can be set without memory. A thread-local array of that
+ * size would end the process where there is none: the C library cannot say so to whoever touches it first. */
+#if defined(__unix__) || defined(__APPLE__)
+static pthread_key_t scratch_key;
+static int make_scratch_key(void) { return pthread_key_create(&scratch_key, free) == 0; }
+static inline char *scratch_of_thread(void) { return pthread_getspecific(scratch_key); }
+static int set_scratch(void *memory) { return pthread_setspecific(scratch_key, memory) == 0; }
+#elif defined(_WIN32)
+static DWORD scratch_key;
+static void WINAPI free_scratch(void *memory) { free(memory); }
+static int make_scratch_key(void) { return (scratch_key = FlsAlloc(free_scratch)) != FLS_OUT_OF_INDEXES; }
+static inline char *scratch_of_thread(void) { return FlsGetValue(scratch_key); }
+static int set_scratch(void *memory) { return FlsSetValue(scratch_key, memory) != 0; }
+#else
+static _Thread_local void *scratch;
+static int make_scratch_key(void) { return 1; }
+static inline char *scratch_of_thread(void) { return scratch; }
+static int set_scratch(void *memory) { return scratch = memory, 1; }
 #endif
-        probed.l1 = l1 > 0 ? l1 : 32 * 1024;
-        probed.l2 = l2 > 0 ? l2 : 512 * 1024;
-    }
-    return probed;
+
+static inline char *aligned(char *memory) { return memory + (-(uintptr_t)memory & 63); }
+
+void *tgr_scratch(void) { return aligned(scratch_of_thread()); }
+
+void *tgr_columns(void) { return aligned(scratch_of_thread()) + TGR_SCRATCH_BYTES; }
+
+void *tgr_new_scratch(void) { return malloc(TGR_SCRATCH_BYTES + TGR_COLUMNS_BYTES + 64); }
+
+int tgr_adopt_scratch(void *memory)
+{
+    if (memory && set_scratch(memory)) return 1;
+    free(memory);
+    return 0;
+}
+
+int tgr_reserve(void) { return scratch_of_thread() || tgr_adopt_scratch(tgr_new_scratch()); }
+
+static tgr_cache_sizes probed;
+
+static void probe_caches(void)
+{
+    long l1 = 0, l2 = 0;
+#ifdef _SC_LEVEL1_DCACHE_SIZE
+    l1 = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+    l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    probed.l1 = l1 > 0 ? l1 : 32 * 1024;
+    probed.l2 = l2 > 0 ? l2 : 512 * 1024;
+}
+
+tgr_cache_sizes tgr_caches(void) { return probed; }
+
+int tgr_start(void)
+{
+    probe_caches();
+    return make_scratch_key() && tgr_start_threads();
 }

@@ -7,7 +7,7 @@
     ptrdiff_t rows = n[0], columns = n[1]; \
     int dense = 1; \
     for (int i = 0; i < pointers; i++) dense &= n[2 + i] == columns; \
-    if (dense) columns *= rows, rows = rows > 0; \
+    if (dense || columns == 0) columns *= rows, rows = rows > 0; \
     (void)c; \
     for (ptrdiff_t r = 0; r < rows; r++)
 #define OUT(name, i) real *restrict name = (real *)p[i] + r * n[2 + i]
@@ -128,6 +128,7 @@ TGR_KERNEL(lerp_vjp)
 TGR_KERNEL(select_steps)
 {
     const int64_t *lengths = p[3];
+    if (n[1] == 0) return TGR_OK;
     for (ptrdiff_t r = 0; r < n[0]; r++) {
         OUT(y, 0);
         const int there = c[0] < lengths[r];
@@ -141,6 +142,7 @@ TGR_KERNEL(select_steps)
 TGR_KERNEL(mask_steps)
 {
     const int64_t *lengths = p[2];
+    if (n[1] == 0) return TGR_OK;
     for (ptrdiff_t r = 0; r < n[0]; r++) {
         OUT(y, 0);
         IN(x, 1);

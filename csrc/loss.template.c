@@ -58,7 +58,7 @@ TGR_KERNEL(softmax)
 {
     const FN(normalise) all = {p[0], p[1], n[0], n[1], n[2], 0};
     (void)c;
-    if (n[1] > 0) tgr_parallel(n[0] * n[1] * n[2] * 40, n[0], FN(normalise_part), &all);
+    if (n[1] > 0 && n[2] > 0) tgr_parallel(n[0] * n[1] * n[2] * 40, n[0], FN(normalise_part), &all);
     return TGR_OK;
 }
 
@@ -67,7 +67,7 @@ TGR_KERNEL(log_softmax)
 {
     const FN(normalise) all = {p[0], p[1], n[0], n[1], n[2], 1};
     (void)c;
-    if (n[1] > 0) tgr_parallel(n[0] * n[1] * n[2] * 40, n[0], FN(normalise_part), &all);
+    if (n[1] > 0 && n[2] > 0) tgr_parallel(n[0] * n[1] * n[2] * 40, n[0], FN(normalise_part), &all);
     return TGR_OK;
 }
 
@@ -110,6 +110,7 @@ TGR_KERNEL(logsumexp)
     real *y = p[0];
     const real *x = p[1];
     (void)c;
+    if (inner == 0) return TGR_OK;
     for (ptrdiff_t o = 0; o < outer; o++, x += length * inner, y += inner) {
         if (length == 0) {
             for (ptrdiff_t j = 0; j < inner; j++) y[j] = -(real)INFINITY;

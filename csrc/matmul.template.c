@@ -47,6 +47,8 @@ TGR_KERNEL(matmul)
         if (!all) FN(finish_run)(activation, 0, n[2], n[2], p[0], p[1], p[7], p[8]);
         return TGR_OK;
     }
+    if (n[1] * n[2] == 0) return TGR_OK;
+    if (!tgr_reserve()) return TGR_NO_MEMORY;
     if (n[0] > 1 && one < 4 * TGR_WORK_PER_THREAD)
         tgr_parallel(n[0] * one, n[0], FN(matmul_some), &call);
     else
@@ -62,6 +64,7 @@ TGR_KERNEL(pack)
     real *packed = p[0];
     ptrdiff_t j = 0;
     (void)c;
+    if (k == 0) return TGR_OK;
     for (; b.cs == 1 && j + group <= columns; j += group) FN(pack_panels)(packed + j * k, FN(at)(b, 0, j), k, group);
     for (; j < columns; j += NR) FN(pack_panel)(packed + j * k, FN(at)(b, 0, j), k, columns - j < NR ? columns - j : NR);
     return TGR_OK;

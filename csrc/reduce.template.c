@@ -44,6 +44,7 @@ TGR_KERNEL(sum)
     real *y = p[0];
     const real *x = p[1];
     (void)c;
+    if (inner == 0) return TGR_OK; /* there may be very many rows of nothing */
     for (ptrdiff_t o = 0; o < outer; o++, x += length * inner, y += inner) {
         if (inner == 1)
             *y = FN(sum_contiguous)(x, length);
@@ -82,6 +83,7 @@ TGR_KERNEL(sum)
         real *restrict y = p[0]; \
         const real *restrict x = p[1]; \
         (void)c; \
+        if (inner == 0) return TGR_OK; \
         for (ptrdiff_t o = 0; o < outer; o++, y += inner, x += length * inner) { \
             if (inner == 1) \
                 *y = FN(name##_contiguous)(x, length); \
@@ -118,6 +120,7 @@ TGR_KERNEL(prod)
     real *restrict y = p[0];
     const real *restrict x = p[1];
     (void)c;
+    if (inner == 0) return TGR_OK;
     for (ptrdiff_t o = 0; o < outer; o++, y += inner, x += length * inner) {
         for (ptrdiff_t j = 0; j < inner; j++) y[j] = inner == 1 ? FN(prod_contiguous)(x, length) : 1;
         for (ptrdiff_t i = 0; i < length && inner > 1; i++)
@@ -135,6 +138,7 @@ TGR_KERNEL(prod)
         real *restrict y = p[0]; \
         const real *restrict x = p[1]; \
         (void)c; \
+        if (length * inner == 0) return TGR_OK; \
         for (ptrdiff_t o = 0; o < outer; o++, x += length * inner, y += length * inner) { \
             real last = 0; \
             if (inner == 1) \
@@ -159,6 +163,7 @@ TGR_KERNEL(cumprod_vjp)
     real *restrict dx = p[0];
     const real *restrict g = p[1], *restrict x = p[2], *restrict y = p[3];
     (void)c;
+    if (size == 0) return TGR_OK;
     for (ptrdiff_t o = 0; o < outer; o++, dx += size, g += size, x += size, y += size) {
         for (ptrdiff_t i = size - 1; i >= 0; i--) dx[i] = i + inner < size ? g[i] + x[i + inner] * dx[i + inner] : g[i];
         for (ptrdiff_t i = inner; i < size; i++) dx[i] *= y[i - inner];

@@ -26,6 +26,8 @@
 typedef enum {
     TGR_OK = 0,
     TGR_BAD_INDEX = 1, /* an integer index lies outside its axis */
+    TGR_NO_MEMORY = 2, /* for the scratch of this thread; nothing was written */
+    TGR_TIME_IS_UP = 3, /* a replay came to the end of its time, not of its calls */
 } tgr_status;
 
 typedef enum { TGR_F32 = 0, TGR_F64 = 1, TGR_DTYPE_COUNT = 2 } tgr_dtype;
@@ -109,19 +111,27 @@ const tgr_signature *tgr_signature_of(int kernel);
 /* A captured list of calls: call i is that of `kernel` on p + p_at, n + n_at and c + c_at. */
 typedef struct {
     int32_t kernel, dtype;
+    int32_t is_long; /* does it take long enough for a look at the clock? see tgr_is_long */
     int64_t p_at, n_at, c_at;
 } tgr_call;
 
-/* Runs `count` calls, in order. Returns how many succeeded: all, or those before the first that failed. */
-ptrdiff_t tgr_replay(const tgr_isa *isa, const tgr_call *calls, ptrdiff_t count, void *const *p, const ptrdiff_t *n, const double *c);
+/* Whether a call takes some microseconds or more, by an estimate of its elementary operations. */
+int tgr_is_long(int kernel, const ptrdiff_t *n, const double *c);
+
+/* Runs `count` calls, in order, until one fails or, seen between calls, about `seconds` have passed. Returns the status of the last
+ * one, or TGR_TIME_IS_UP; *done is how many succeeded. */
+int tgr_replay(const tgr_isa *isa, const tgr_call *calls, ptrdiff_t count, void *const *p, const ptrdiff_t *n, const double *c,
+               double seconds, ptrdiff_t *done);
+
+/* To be called once, before there are threads and before anything else here. Returns 0 where the system refuses. */
+int tgr_start(void);
 
 int tgr_isa_count(void);
 const tgr_isa *tgr_isa_at(int i);
 const tgr_isa *tgr_best_isa(void);
 const char *tgr_compiler(void);
 
-/* Sizes in bytes of the data caches of one core, probed by the first call, which must come before there are threads; a common
- * size where the system does not say. */
+/* Sizes in bytes of the data caches of one core, probed by tgr_start; a common size where the system does not say. */
 typedef struct {
     ptrdiff_t l1, l2;
 } tgr_cache_sizes;
@@ -136,14 +146,24 @@ void tgr_parallel(ptrdiff_t work, ptrdiff_t most, tgr_part part, const void *con
 int tgr_threads(void); /* the most that work on one kernel; 1 until it is set */
 void tgr_set_threads(int n);
 int tgr_threads_running(void); /* those inside a part now */
+int tgr_start_threads(void); /* part of tgr_start */
 
-/* Per-thread scratch memory for packed panels, 64-byte aligned, TGR_SCRATCH_BYTES long. Its contents
- * mean nothing between calls. */
+/* Scratch memory of a thread. A kernel that needs it begins with tgr_reserve(), which sees to it that the calling thread has it and
+ * returns 0 where there is no memory: then the kernel returns TGR_NO_MEMORY. A helper has it from its start. It is freed when the
+ * thread ends; its contents mean nothing between calls. */
+int tgr_reserve(void);
+
+/* For packed panels, 64-byte aligned, TGR_SCRATCH_BYTES long. */
 #define TGR_SCRATCH_BYTES (1536 * 1024)
 void *tgr_scratch(void);
 
 /* The same for blocks of unfolded inputs of convolutions, which are operands of products and so need a place of their own. */
 #define TGR_COLUMNS_BYTES (256 * 1024)
 void *tgr_columns(void);
+
+/* For the start of a helper: memory for a thread, NULL where there is none, and its hand-over to the calling thread, which frees it
+ * and returns 0 where that fails. What was not handed over is freed by free(). */
+void *tgr_new_scratch(void);
+int tgr_adopt_scratch(void *memory);
 
 #endif

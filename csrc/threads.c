@@ -9,6 +9,7 @@
  * takes parts too, and waits only for parts that a helper has begun; a child starts helpers of its own. */
 #include "tgr.h"
 #include <stdatomic.h>
+#include <stdlib.h>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -16,6 +17,34 @@
 #include <signal.h>
 #if defined(__linux__)
 #include <sys/prctl.h>
+#endif
+
+/* The floating-point control word: rounding mode, subnormals as zeros, traps. It belongs to a thread, and others change it behind our
+ * backs (fesetround, a library with fast-math), so a helper takes over its caller's: bits must not depend on who computes them. */
+#if defined(__SSE__)
+#include <xmmintrin.h>
+typedef unsigned control_word;
+static inline control_word get_control(void) { return _mm_getcsr() & ~0x3fu; } /* without the flags of what happened */
+static inline void set_control(const control_word *to) { _mm_setcsr(*to); }
+#elif defined(__aarch64__)
+typedef uint64_t control_word;
+static inline control_word get_control(void)
+{
+    control_word now;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(now));
+    return now;
+}
+static inline void set_control(const control_word *to) { __asm__ volatile("msr fpcr, %0" : : "r"(*to) : "memory"); }
+#else
+#include <fenv.h>
+typedef fenv_t control_word;
+static inline control_word get_control(void)
+{
+    control_word now;
+    fegetenv(&now);
+    return now;
+}
+static inline void set_control(const control_word *to) { fesetenv(to); }
 #endif
 
 enum { MOST_THREADS = 256, SPINS = 4000 }; /* a spin is some 10 to 40 ns */
@@ -31,6 +60,7 @@ static atomic_ullong claim;
 static atomic_int done;
 static tgr_part job_part;
 static const void *job_context;
+static control_word job_control; /* its caller's */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t work_to_do = PTHREAD_COND_INITIALIZER;
@@ -47,12 +77,13 @@ static inline void pause_briefly(void)
 
 static int parts_left(unsigned long long c) { return (int)(c & 0xffff) < (int)(c >> 16 & 0xffff); }
 
-/* Takes parts of the present job until none is left. */
-static void take_parts(void)
+/* Takes parts of the present job until none is left; a helper, under the caller's control word. */
+static void take_parts(int helper)
 {
     unsigned long long c = atomic_load(&claim);
     while (parts_left(c)) {
         if (!atomic_compare_exchange_weak(&claim, &c, c + 1)) continue;
+        if (helper) set_control(&job_control);
         atomic_fetch_add(&running, 1);
         job_part(job_context, (int)(c & 0xffff), (int)(c >> 16 & 0xffff));
         atomic_fetch_sub(&running, 1);
@@ -61,16 +92,18 @@ static void take_parts(void)
     }
 }
 
-static void *help(void *number)
+/* memory: of tgr_new_scratch, the number of the helper at its beginning */
+static void *help(void *memory)
 {
-    const int me = (int)(intptr_t)number;
+    const int me = *(const int *)memory;
+    if (!tgr_adopt_scratch(memory)) return NULL; /* the caller does without */
 #if defined(__linux__)
     prctl(PR_SET_NAME, "tgr-helper");
 #endif
     for (;;) {
         for (int i = 0; i < SPINS && !parts_left(atomic_load(&claim)); i++) pause_briefly();
         if (me < atomic_load(&limit) && parts_left(atomic_load(&claim))) {
-            take_parts();
+            take_parts(1);
             continue;
         }
         pthread_mutex_lock(&lock);
@@ -94,18 +127,28 @@ static void forget_helpers(void)
     work_to_do = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 }
 
+int tgr_start_threads(void) { return pthread_atfork(NULL, NULL, forget_helpers) == 0; }
+
+/* Starts helpers until there are `wanted`, or as many as there is memory for. */
 static void start_helpers(int wanted)
 {
-    static int watching;
     sigset_t all, before;
     pthread_t thread;
     pthread_attr_t detached;
-    if (!watching) watching = pthread_atfork(NULL, NULL, forget_helpers) == 0;
     if (pthread_attr_init(&detached)) return;
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
     sigfillset(&all); /* signals are for the program's own threads */
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    while (helpers < wanted && pthread_create(&thread, &detached, help, (void *)(intptr_t)(helpers + 1)) == 0) helpers++;
+    while (helpers < wanted) {
+        int *memory = tgr_new_scratch();
+        if (!memory) break;
+        *memory = helpers + 1;
+        if (pthread_create(&thread, &detached, help, memory)) {
+            free(memory);
+            break;
+        }
+        helpers++;
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&detached);
 }
@@ -130,6 +173,7 @@ void tgr_parallel(ptrdiff_t work, ptrdiff_t most, tgr_part part, const void *con
     const ptrdiff_t parts = threads; /* more, smaller ones would balance better, but each packs operands anew */
     job_part = part;
     job_context = context;
+    job_control = get_control();
     atomic_store(&done, 0);
     const unsigned long long serial = (atomic_load(&claim) >> 32) + 1;
     atomic_store(&claim, serial << 32 | (unsigned long long)parts << 16);
@@ -138,7 +182,7 @@ void tgr_parallel(ptrdiff_t work, ptrdiff_t most, tgr_part part, const void *con
         pthread_cond_broadcast(&work_to_do);
         pthread_mutex_unlock(&lock);
     }
-    take_parts();
+    take_parts(0);
     for (int i = 0; atomic_load(&done) < parts; i++)
         if (i < SPINS)
             pause_briefly();
@@ -149,6 +193,7 @@ void tgr_parallel(ptrdiff_t work, ptrdiff_t most, tgr_part part, const void *con
 
 #else /* no threads: every kernel runs in its caller's */
 
+int tgr_start_threads(void) { return 1; }
 int tgr_threads(void) { return 1; }
 void tgr_set_threads(int n) { (void)n; }
 int tgr_threads_running(void) { return 0; }

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=True, wraparound=False, cdivision=True, initializedcheck=False
 """The native backend: every kernel of csrc/ as a function of numpy arrays.
 
 Thin on purpose: it checks shapes and dtypes, allocates the output, and calls the C kernel; the mathematics is in csrc/.
@@ -16,6 +16,7 @@ import threading
 import numpy as np
 cimport numpy as cnp
 from libc.stddef cimport ptrdiff_t
+from libc.math cimport INFINITY
 from libc.stdlib cimport calloc, free
 
 
@@ -23,6 +24,9 @@ cnp.import_array()
 
 cdef extern from "pythread.h":
     unsigned long PyThread_get_thread_ident() noexcept nogil
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() except -1
 
 cdef extern from "tgr.h":
     ctypedef int (*tgr_kernel)(void *const *p, const ptrdiff_t *n, const double *c) noexcept nogil
@@ -33,16 +37,19 @@ cdef extern from "tgr.h":
         int chains
         int (*supported)() noexcept nogil
         tgr_kernel kernels[2][256]
-    int TGR_BAD_INDEX, TGR_F32, TGR_F64, TGR_KERNEL_COUNT, TGR_PER_AXIS
+    int TGR_OK, TGR_BAD_INDEX, TGR_NO_MEMORY, TGR_TIME_IS_UP
+    int TGR_F32, TGR_F64, TGR_KERNEL_COUNT, TGR_PER_AXIS
     ctypedef struct tgr_signature:
         const char *name
         int pointers, sizes, constants
     const tgr_signature *tgr_signature_of(int kernel) noexcept nogil
     ctypedef struct tgr_call:
-        int kernel, dtype
+        int kernel, dtype, is_long
         long long p_at, n_at, c_at
-    ptrdiff_t tgr_replay(const tgr_isa *isa, const tgr_call *calls, ptrdiff_t count, void *const *p, const ptrdiff_t *n,
-                         const double *c) noexcept nogil
+    int tgr_is_long(int kernel, const ptrdiff_t *n, const double *c) noexcept nogil
+    int tgr_replay(const tgr_isa *isa, const tgr_call *calls, ptrdiff_t count, void *const *p, const ptrdiff_t *n,
+                   const double *c, double seconds, ptrdiff_t *done) noexcept nogil
+    int tgr_start() noexcept nogil
     int TGR_K_neg, TGR_K_exp, TGR_K_log, TGR_K_sqrt, TGR_K_tanh, TGR_K_sigmoid, TGR_K_relu, TGR_K_relu_vjp, TGR_K_scale
     int TGR_K_abs, TGR_K_square, TGR_K_reciprocal, TGR_K_rsqrt, TGR_K_sign, TGR_K_floor, TGR_K_ceil, TGR_K_exp2
     int TGR_K_expm1, TGR_K_sinh, TGR_K_cosh, TGR_K_log1p, TGR_K_log2, TGR_K_log10, TGR_K_logsigmoid, TGR_K_arcsinh
@@ -63,7 +70,7 @@ cdef extern from "tgr.h":
     int TGR_K_conv2d, TGR_K_conv2d_dx, TGR_K_conv2d_dw
     int TGR_K_max_pool2d, TGR_K_max_pool2d_vjp, TGR_K_avg_pool2d, TGR_K_avg_pool2d_vjp
     int TGR_K_min, TGR_K_prod, TGR_K_cumsum, TGR_K_cumprod, TGR_K_cumprod_vjp
-    int TGR_IDENTITY, TGR_TANH, TGR_SIGMOID, TGR_RELU
+    int TGR_IDENTITY, TGR_TANH, TGR_SIGMOID, TGR_RELU, TGR_LSTM_GATES
     ctypedef struct tgr_cache_sizes:
         ptrdiff_t l1, l2
     tgr_cache_sizes tgr_caches() noexcept nogil
@@ -82,6 +89,9 @@ cdef enum:
     RELEASE_ABOVE = 4096
 
 cdef const tgr_isa *active = NULL
+
+if not tgr_start():
+    raise ImportError("tinygrad_rnn: the system refused a key for memory of threads, or a handler of forks")
 
 
 # ---- instruction sets ----------------------------------------------------------------------------------------------
@@ -172,7 +182,6 @@ def _first_num_threads():
 
 
 set_num_threads(_first_num_threads())
-tgr_caches()  # probed before there are threads
 
 
 def threads_running():
@@ -221,7 +230,9 @@ cdef int run(int kernel, int dtype, void **p, const ptrdiff_t *n, const double *
             status = call(p, n, c)
     else:
         status = call(p, n, c)
-    if status == TGR_BAD_INDEX:
+    if status != TGR_OK:
+        if status == TGR_NO_MEMORY:
+            raise MemoryError(f"{name_of(kernel)}: no memory for the scratch of this thread")
         raise IndexError(f"{name_of(kernel)}: an index lies outside 0..{n[1] - 1}")
     if recording is not None and recording.thread == PyThread_get_thread_ident():
         recording.note(kernel, dtype, p, n, c)
@@ -256,6 +267,8 @@ def recorded(f, arguments, keywords):
     were allocated for them, as `Recording` says."""
     global recording
     cdef Recording mine = Recording()
+    if recording is not None and recording.thread == mine.thread:
+        raise RuntimeError("recorded: this thread is recording already")
     with _one_recording:
         recording = mine
         try:
@@ -263,6 +276,17 @@ def recorded(f, arguments, keywords):
         finally:
             recording = None
     return result, mine.calls, mine.made
+
+
+def _forget_recording():
+    """In a forked child: the thread that recorded did not come along, and cannot give its lock back."""
+    global recording, _one_recording
+    if recording is None or recording.thread != PyThread_get_thread_ident():
+        recording, _one_recording = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_recording)
 
 
 def signature(str kernel):
@@ -276,64 +300,153 @@ def signature(str kernel):
 
 def panel_columns(int dtype):
     """Columns of a packed panel, for dtype 0 (float32) or 1 (float64), in the instruction set in use."""
+    if not 0 <= dtype <= 1:
+        raise ValueError(f"panel_columns: expected 0 (float32) or 1 (float64), got {dtype}")
     return active.panel[dtype]
+
+
+LONGEST_SIZE = 1 << 60
+cdef double SLICE = 0.04  # seconds that a replay runs before it asks for signals
+
+# Which sizes of a kernel are divisors, or lengths of windows, and so at least 1.
+_POSITIVE = {
+    **dict.fromkeys(("conv2d", "conv2d_dx", "conv2d_dw"), (5, 6, 7, 8, 9, 10, 13, 14, 15)),
+    **dict.fromkeys(("max_pool2d", "max_pool2d_vjp", "avg_pool2d", "avg_pool2d_vjp"), (1, 2, 3, 4, 5, 6, 7, 8)),
+    **dict.fromkeys(("max", "min"), (1,)),
+    "track_moments": (1,),
+}
+# Which are strides, or what an index is compared with, and so may be negative: from the first to the last of them.
+_SIGNED = {
+    "matmul": (4, 11), "pack": (2, 4), "rnn_cell": (4, 12), "rnn_cell_vjp": (4, 12), "nll": (2, 3), "nll_vjp": (2, 3),
+    "cross_entropy_vjp": (2, 3), "count_targets": (1, 2), "lstm_state": (2, 7), "lstm_state_vjp": (2, 11), "addcmul": (2, 6),
+    "addcmul_vjp": (2, 7), "lerp": (2, 6), "lerp_vjp": (2, 9), "select_steps": (2, 5), "mask_steps": (2, 4),
+}
+
+
+cdef int check_sizes(str where, str kernel, sizes, tuple n) except -1:
+    """Raises ValueError or TypeError unless n holds sizes that the kernel takes; `sizes` is how many, None if that depends on axes."""
+    cdef int at
+    cdef object least
+    first = last = 0
+    for x in n:
+        operator.index(x)  # or TypeError
+    if sizes is None:
+        if not n or not 1 <= n[0] <= MAX_DIMS:
+            raise ValueError(f"{where}: sizes {n} do not begin with a number of axes in 1..{MAX_DIMS}")
+        first = 1 + n[0]
+        sizes = last = 1 + 3 * n[0]
+    else:
+        first, last = _SIGNED.get(kernel, (0, 0))
+    if len(n) != sizes:
+        raise ValueError(f"{where} has {len(n)} sizes, expected {sizes}")
+    for at in range(len(n)):
+        least = 1 if at in _POSITIVE.get(kernel, ()) else -LONGEST_SIZE if first <= at < last else 0
+        if not least <= n[at] <= LONGEST_SIZE:
+            raise ValueError(f"{where}: size {at} of {n} is {n[at]}, expected {least}..{LONGEST_SIZE}")
+    at = 11 if kernel == "matmul" else 3
+    if kernel in ("matmul", "rnn_cell") and not 0 <= n[at] <= TGR_LSTM_GATES:
+        raise ValueError(f"{where}: size {at} of {n} is no activation")
+    return 0
 
 
 cdef class Replay:
     """A list of calls, ready to be repeated any number of times in one C call, on the instruction set that was in use when it
     was made.
 
-    calls   (kernel name, dtype 0 or 1, addresses, sizes, constants) each. The memory behind the addresses must be there, and of
-            the extents that the sizes say, at every run: whoever makes a Replay holds it.
+    calls   (kernel name, dtype 0 or 1, addresses, sizes, constants) each, the last three tuples. The memory behind the addresses
+            must be there, and of the extents that the sizes say, at every run: whoever makes a Replay holds it.
 
-    count is how many there are, and runs how often `run` was called."""
+    count is how many there are, and runs how often `run` was called. Raises TypeError or ValueError for what is no call of a kernel:
+    another name, dtype or number of addresses, sizes or constants than it takes, or a size below zero or, of a divisor, zero."""
     cdef const tgr_isa *isa
     cdef tgr_call *calls
     cdef readonly ptrdiff_t count, runs
     cdef object pointers, sizes, constants  # numpy arrays that own the tables
 
-    def __init__(self, list calls):
-        cdef ptrdiff_t i
-        cdef dict numbers = {}, at = {}
+    def __cinit__(self, list calls not None):
+        cdef ptrdiff_t i, count = len(calls)
+        cdef dict known = {}, at = {}
         cdef list pointers = [], sizes = [], constants = []
+        cdef tuple call, addresses, n, c
+        cdef const ptrdiff_t *table
+        cdef const double *numbers
+        calls = calls[:]  # nobody else's
         self.isa = active
-        self.count = len(calls)
-        self.calls = <tgr_call *>calloc(self.count + 1, sizeof(tgr_call))
+        self.calls = <tgr_call *>calloc(count + 1, sizeof(tgr_call))
         if self.calls == NULL:
             raise MemoryError()
-        for i, (kernel, dtype, addresses, n, c) in enumerate(calls):
-            if kernel not in numbers:
-                numbers[kernel] = signature(kernel)
-            number, n_pointers, n_sizes, n_constants = numbers[kernel]
-            if (len(addresses), len(n), len(c)) != (n_pointers, 1 + 3 * n[0] if n_sizes is None else n_sizes, n_constants):
-                raise ValueError(f"Replay: call {i}, {kernel}, has {len(addresses)} pointers, {len(n)} sizes, {len(c)} constants")
-            if n not in at:  # most calls have the sizes of others
+        for i in range(count):
+            if type(calls[i]) is not tuple or len(calls[i]) != 5:
+                raise TypeError(f"Replay: call {i} is no (kernel, dtype, addresses, sizes, constants)")
+            call = calls[i]
+            kernel, dtype = call[0], call[1]
+            if kernel not in known:
+                known[kernel] = *signature(kernel), set()
+            number, n_pointers, n_sizes, n_constants, seen = known[kernel]
+            if type(call[2]) is not tuple or type(call[3]) is not tuple or type(call[4]) is not tuple:
+                raise TypeError(f"Replay: call {i}, {kernel}: expected three tuples, of addresses, sizes and constants")
+            addresses, n, c = call[2], call[3], call[4]
+            if len(addresses) != n_pointers or len(c) != n_constants:
+                raise ValueError(f"Replay: call {i}, {kernel}, has {len(addresses)} addresses and {len(c)} constants, expected "
+                                 f"{n_pointers} and {n_constants}")
+            if dtype not in (0, 1):
+                raise ValueError(f"Replay: call {i}, {kernel}: expected dtype 0 (float32) or 1 (float64), got {dtype!r}")
+            if n not in seen:  # most calls have the sizes of others
+                check_sizes(f"Replay: call {i}, {kernel}", kernel, n_sizes, n)
+                seen.add(n)
+            if n not in at:
                 at[n] = len(sizes)
                 sizes += n
+            for x in addresses:
+                if type(x) is not int:
+                    operator.index(x)  # or TypeError
             self.calls[i].kernel, self.calls[i].dtype = number, dtype
             self.calls[i].p_at, self.calls[i].n_at, self.calls[i].c_at = len(pointers), at[n], len(constants)
             pointers += addresses
             constants += c
+        self.count = count
         self.pointers = np.array(pointers, np.uintp)
         self.sizes = np.array(sizes, np.intp)
         self.constants = np.array(constants, np.float64)
+        table = <const ptrdiff_t *>cnp.PyArray_DATA(self.sizes)
+        numbers = <const double *>cnp.PyArray_DATA(self.constants)
+        for i in range(count):
+            self.calls[i].is_long = tgr_is_long(self.calls[i].kernel, table + self.calls[i].n_at, numbers + self.calls[i].c_at)
 
     def __dealloc__(self):
         free(self.calls)
 
     def run(self, ptrdiff_t start=0, stop=None):
         """Repeat the calls start..stop - 1, the GIL released. Returns how many succeeded: fewer than asked for where one met an
-        index out of range, which ended the run."""
-        cdef ptrdiff_t end = self.count if stop is None else stop, done
+        index out of range, which ended the run. Raises MemoryError where there is no memory for the scratch of this thread.
+
+        In the main thread of Python, a long run asks for signals between two calls, every 40 ms at the most often: Ctrl-C ends it
+        with KeyboardInterrupt. Then the calls before have written their outputs and those after have not: of an update, some
+        parameters may be new and others old. The next run starts from the beginning. A single call is never interrupted."""
+        cdef ptrdiff_t end = self.count if stop is None else stop, done = 0
         cdef void *const *p = <void *const *>cnp.PyArray_DATA(self.pointers)
         cdef const ptrdiff_t *n = <const ptrdiff_t *>cnp.PyArray_DATA(self.sizes)
         cdef const double *c = <const double *>cnp.PyArray_DATA(self.constants)
+        cdef double seconds = SLICE
+        cdef int status
         if not 0 <= start <= end <= self.count:
             raise ValueError(f"Replay: {start}..{end} lies outside the {self.count} calls")
         self.runs += 1
-        with nogil:
-            done = tgr_replay(self.isa, self.calls + start, end - start, p, n, c)
-        return done
+        end -= start
+        while True:
+            with nogil:
+                status = tgr_replay(self.isa, self.calls + start, end, p, n, c, seconds, &done)
+            start += done
+            end -= done
+            if status != TGR_TIME_IS_UP:
+                break
+            if PyThread_get_thread_ident() == threading.main_thread().ident:
+                PyErr_CheckSignals()
+            else:
+                seconds = INFINITY  # signals are for the main thread
+        if status == TGR_NO_MEMORY:
+            raise MemoryError(f"Replay: call {start}, {name_of(self.calls[start].kernel)}: no memory for the scratch of this thread")
+        return start
 
 
 cdef object allocator = None
@@ -345,13 +458,21 @@ def set_allocator(f):
     allocator = f
 
 
+cdef cnp.ndarray allocated(tuple shape, dtype):
+    """What the allocator made, if it is an array of that kind."""
+    made = allocator(shape, dtype)
+    if not isinstance(made, np.ndarray) or made.shape != shape or made.dtype != dtype or not is_plain(made):
+        raise TypeError(f"set_allocator: the allocator did not make a contiguous {dtype} array of shape {shape}")
+    return made
+
+
 cdef cnp.ndarray new(tuple shape, dtype):
-    return noted((np.empty if allocator is None else allocator)(shape, np.dtype(dtype)))
+    return noted(np.empty(shape, dtype) if allocator is None else allocated(shape, np.dtype(dtype)))
 
 
 cdef inline cnp.ndarray empty(int ndim, cnp.npy_intp *dims, cnp.ndarray like):
     if allocator is not None:
-        return noted(allocator(tuple([dims[i] for i in range(ndim)]), like.dtype))
+        return noted(allocated(tuple([dims[i] for i in range(ndim)]), like.dtype))
     return noted(<cnp.ndarray>cnp.PyArray_EMPTY(ndim, dims, cnp.PyArray_TYPE(like), 0))
 
 
@@ -1003,7 +1124,11 @@ def broadcast_to(cnp.ndarray x not None, shape):
 
 def concatenate(parts, int axis):
     """The arrays joined along an existing axis >= 0."""
-    cdef cnp.ndarray first = parts[0], part, y
+    cdef cnp.ndarray first, part, y
+    parts = list(parts)
+    if not parts or not builtins.all(isinstance(x, np.ndarray) for x in parts):
+        raise (TypeError if parts else ValueError)(f"concatenate: expected one array or more, got {[type(x).__name__ for x in parts]}")
+    first = parts[0]
     dtype_of(first, TGR_K_copy)
     if not 0 <= axis < cnp.PyArray_NDIM(first):
         raise ValueError(f"concatenate: axis {axis} is out of bounds for shape {shape_of(first)}")
@@ -1127,14 +1252,30 @@ cdef class Packed:
     def __init__(self):
         raise TypeError("Packed: made by pack(b) alone")
 
+    def __cinit__(self):
+        if not packing:
+            raise TypeError("Packed: made by pack(b) alone")
+
     def __repr__(self):
         return f"<Packed ({self.k}, {self.n}) {self.data.dtype} for {self.isa.name.decode()}>"
+
+
+cdef bint packing = False
+
+
+cdef Packed empty_pack():
+    global packing
+    packing = True
+    try:
+        return Packed.__new__(Packed)
+    finally:
+        packing = False
 
 
 def pack(cnp.ndarray b not None):
     """b(k, n) packed for products a(..., k) b; a copy: later changes of b are not seen."""
     cdef int dtype = dtype_of(b, TGR_K_pack)
-    cdef Packed out = Packed.__new__(Packed)
+    cdef Packed out = empty_pack()
     cdef ptrdiff_t n[4]
     cdef ptrdiff_t panel = active.panel[dtype]
     cdef void *p[2]
@@ -1557,8 +1698,15 @@ cdef cnp.ndarray reduce_run(int kernel, cnp.ndarray x_, int first, int last, bin
 cdef cnp.ndarray reduce(int kernel, cnp.ndarray x, tuple axes, bint keepdims, str name):
     """Reduced over the sorted axes, last run of adjacent ones first."""
     cdef int first, last, at = len(axes) - 1
+    cdef cnp.ndarray y
     if at < 0:
         return copy(x)
+    if at > 0 and cnp.PyArray_SIZE(x) == 0 and kernel != TGR_K_max and kernel != TGR_K_min:
+        # over all axes at once: between one and the next there could be more elements than at the end
+        shape = shape_of(x)
+        kept = [d for i, d in enumerate(shape) if i not in axes]
+        y = reduce_run(kernel, x.reshape([*kept, 0]), len(kept), len(kept), False, name)
+        return y.reshape([1 if i in axes else d for i, d in enumerate(shape)]) if keepdims else y
     while at >= 0:
         last = first = axes[at]
         while at > 0 and axes[at - 1] == first - 1:
@@ -1656,11 +1804,16 @@ cdef int spatial_sizes(str name, cnp.ndarray x, kernel, stride, padding, dilatio
     """Checks windows over the last two axes of x and writes, for each: its size, the window's, the output's, stride, padding
     before, and, where not NULL, dilation. In Python's integers, so that nothing overflows."""
     cdef int i
+    for what in (kernel, stride, padding, dilation):
+        if len(what) != 2:
+            raise ValueError(f"{name}: expected pairs, got windows {kernel}, stride {stride}, padding {padding}, dilation {dilation}")
     for i in range(2):
+        if len(padding[i]) != 2:
+            raise ValueError(f"{name}: padding {padding} is no pair of pairs")
         length, first, last = int(cnp.PyArray_DIMS(x)[2 + i]), operator.index(padding[i][0]), operator.index(padding[i][1])
         k, s, d = operator.index(kernel[i]), operator.index(stride[i]), operator.index(dilation[i])
         room = length + first + last - d * (k - 1) - 1
-        if length < 1 or k < 1 or s < 1 or d < 1 or first < 0 or last < 0 or room < 0:
+        if length < 1 or k < 1 or s < 1 or d < 1 or first < 0 or last < 0 or room < 0 or room + d * k >= LONGEST_SIZE:
             raise ValueError(f"{name}: windows of {k} with stride {s}, dilation {d} and padding {(first, last)} do not fit an axis "
                              f"of {length}")
         size[i], window[i], before[i], out[i] = length, k, first, room // s + 1
@@ -1747,6 +1900,8 @@ cdef int pool_sizes(str name, cnp.ndarray x, kernel, stride, padding, ptrdiff_t 
     """Checks what a pooling is given and writes the sizes that its kernels take."""
     if cnp.PyArray_NDIM(x) != 4:
         raise ValueError(f"{name}: expected (N, C, H, W), got {shape_of(x)}")
+    if len(kernel) != 2 or len(padding) != 2:
+        raise ValueError(f"{name}: expected pairs, got windows {kernel} and padding {padding}")
     for size, pad in zip(kernel, padding):
         if 2 * pad > size:
             raise ValueError(f"{name}: padding {padding} is more than half of the window {kernel}")
@@ -2015,8 +2170,10 @@ def layer_norm(cnp.ndarray x_ not None, cnp.ndarray w, cnp.ndarray b, double eps
     cdef cnp.ndarray bias = vector_of(b, dims[1], x, TGR_K_layer_norm, "the bias")
     cdef cnp.ndarray y = empty_like(x), mean = empty(1, dims, x), rstd = empty(1, dims, x)
     cdef void *p[6]
+    cdef ptrdiff_t n[2]
     p[0], p[1], p[2], p[3], p[4], p[5] = data_of(y), data_of(mean), data_of(rstd), data_of(x), data_of(weight), data_of(bias)
-    run(TGR_K_layer_norm, dtype, p, <const ptrdiff_t *>dims, &eps, cnp.PyArray_SIZE(x))
+    n[0], n[1] = dims[0], dims[1]
+    run(TGR_K_layer_norm, dtype, p, n, &eps, cnp.PyArray_SIZE(x))
     return y, mean, rstd
 
 
@@ -2033,8 +2190,10 @@ def moments(cnp.ndarray x_ not None):
     cdef cnp.npy_intp *dims = cnp.PyArray_DIMS(x)
     cdef cnp.ndarray mean = empty(1, dims + 1, x), variance = empty(1, dims + 1, x)
     cdef void *p[3]
+    cdef ptrdiff_t n[2]
     p[0], p[1], p[2] = data_of(mean), data_of(variance), data_of(x)
-    run(TGR_K_moments, dtype, p, <const ptrdiff_t *>dims, NULL, cnp.PyArray_SIZE(x))
+    n[0], n[1] = dims[0], dims[1]
+    run(TGR_K_moments, dtype, p, n, NULL, cnp.PyArray_SIZE(x))
     return mean, variance
 
 
@@ -2048,10 +2207,12 @@ def batch_norm(cnp.ndarray x_ not None, cnp.ndarray mean not None, cnp.ndarray v
                         ((mean, "the mean"), (variance, "the variance"), (w, "the weight"), (b, "the bias"))]
     cdef cnp.ndarray y = empty_like(x)
     cdef void *p[6]
+    cdef ptrdiff_t n[2]
     p[0], p[1] = data_of(y), data_of(x)
     for i in range(4):
         p[2 + i] = data_of(others[i])
-    run(TGR_K_batch_norm, dtype, p, <const ptrdiff_t *>dims, &eps, cnp.PyArray_SIZE(x))
+    n[0], n[1] = dims[0], dims[1]
+    run(TGR_K_batch_norm, dtype, p, n, &eps, cnp.PyArray_SIZE(x))
     return y
 
 
