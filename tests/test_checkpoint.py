@@ -628,6 +628,7 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(suffix, compiled, tm
     assert_equal(arrays_of(second.state), arrays_of(whole.state))
 
 
+@pytest.mark.kernels
 def test_a_program_sees_what_is_loaded(tmp_path):
     """With all passes: going back within a run repeats it to the bit, since both are replays."""
     training = Training(True, passes=True)

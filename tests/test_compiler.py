@@ -21,6 +21,8 @@ from tinygrad_rnn.compiler.capture import Capture
 from tinygrad_rnn.compiler.instruction import _SPECS, regions
 from tinygrad_rnn.nn import cells
 
+pytestmark = pytest.mark.kernels
+
 ALL = tuple(PASSES)
 
 

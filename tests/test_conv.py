@@ -153,6 +153,7 @@ class Net(tr.nn.Module):
         return self.readout(h.reshape(len(x), 6))
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("passes", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_compiled_net_trains_as_the_eager_one(passes, dtype):

@@ -139,7 +139,7 @@ MATRICES = {
 }
 
 
-@pytest.mark.parametrize("how", [traced, compiled_graph])
+@pytest.mark.parametrize("how", [traced, pytest.param(compiled_graph, marks=pytest.mark.kernels)])
 @pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
 @pytest.mark.parametrize("again", [False, True])
 def test_terms_through_a_function_of_parameters(matrix, again, how):
@@ -784,7 +784,7 @@ def scaled_identity(factor, dtype="float32"):
     return rnn
 
 
-@pytest.mark.parametrize("how", [traced, compiled_graph])
+@pytest.mark.parametrize("how", [traced, pytest.param(compiled_graph, marks=pytest.mark.kernels)])
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_log_norms_are_followed_to_any_depth(factor, how):
     steps = 3000
@@ -802,6 +802,7 @@ def test_log_norms_are_followed_to_any_depth(factor, how):
     assert ("all subnormal in float32, log norm -102.0 nats" in str(subnormal)) == (factor < 1)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("cell", ["RNN", "GRU", "LSTM"])
 @pytest.mark.parametrize("loss", [last_sum, lambda y: (y * y).sum(), lambda y: y[::3].mean() + y[[1, 1, 2]].sum()])
 def test_log_norms_are_those_of_the_recorded_gradients(cell, loss):
@@ -879,6 +880,7 @@ def test_log_norms_through_a_stack_of_steps_of_every_size():
     np.testing.assert_allclose(found, np.log(2) - lag * np.log(2) + np.log(2 - 0.5**lag), rtol=1e-12)
 
 
+@pytest.mark.kernels
 def test_log_norms_belong_to_the_last_run():
     rnn = tr.nn.RNN(3, 4, dtype="float64", seed=0)
     step = tr.compile(lambda x: (rnn.zero_grad(), rnn(x)[0][-1].sum().backward()))

@@ -21,6 +21,8 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.backends import native, reference
 from tinygrad_rnn.compiler.instruction import regions
 
+pytestmark = pytest.mark.kernels
+
 
 def ulps(got, true, dtype):
     """Largest error in units in the last place of the true value, over normal numbers."""

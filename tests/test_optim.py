@@ -221,6 +221,7 @@ def test_a_state_that_does_not_fit_changes_nothing():
 # ---- captured
 
 
+@pytest.mark.kernels
 @every_optimizer
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_captured_training_is_eager_training_while_settings_change(make, dtype):
@@ -257,6 +258,7 @@ def test_captured_training_is_eager_training_while_settings_change(make, dtype):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.kernels
 def test_schedules_do_not_step_inside_a_compiled_function():
     p = tr.nn.Parameter([1.0])
     schedule = tr.optim.ExponentialLR(SGD([p], 0.1), 0.5)

@@ -237,6 +237,7 @@ def test_a_remedy_that_a_net_cannot_have():
         graph.what_if("forget bias")
 
 
+@pytest.mark.kernels
 def test_graphs_without_a_model_say_so():
     net = tr.nn.RNN(3, 8, seed=0)
     step = tr.compile(lambda x: (net.zero_grad(), net(x)[0][-1].sum().backward()))

@@ -9,7 +9,9 @@ print(graph.why())            # vanishing, healthy or exploding; the cause; what
 step = tr.compile(train_step) # from the third call on one call of C, with every node still to be read in step.graph
 """
 
-from . import data, functions, nn, ops, optim, testing
+import warnings
+
+from . import backends, data, functions, nn, ops, optim, testing
 from .backends import build_info, get_num_threads, set_num_threads
 from .checkpoint import CheckpointError, load, load_into, load_metadata, save
 from .compare import SameGraph, same_graph
@@ -21,6 +23,15 @@ from .graph import Graph, Nodes, NodeView, Paths
 from .ops import ShapeError
 from .tape import Address, Tape, no_grad, scope, use_backend
 from .tensor import Tensor
+
+if backends.missing:
+    warnings.warn(
+        f"tinygrad_rnn runs without its C kernels, in plain numpy, which is slow: {backends.missing}. To get them, install a "
+        "wheel for this platform, or build with a C compiler and the Python headers (Debian: apt-get install gcc python3-dev). "
+        "Meanwhile, compile() runs its function eagerly",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 __version__ = "0.1.0"
 

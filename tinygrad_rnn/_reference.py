@@ -337,7 +337,7 @@ def logaddexp(a, b):
 
 
 def logaddexp_da(a, b):
-    return _pointwise("logaddexp_da", lambda a, b: np.where(a == b, 0.5, np.exp(a - np.logaddexp(a, b))), a, b)
+    return _pointwise("logaddexp_da", lambda a, b: np.where(a == b, 0.5, 1 / (1 + np.exp(b - a))), a, b)
 
 
 def arctan2(a, b):
@@ -622,10 +622,15 @@ def _axes(axis, ndim):
     return None if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, ndim)
 
 
+def _sum(x, axis, keepdims):
+    """In float64: along a leading axis numpy adds one float32 after the other, which loses digits where they are many."""
+    return np.asarray(np.sum(x, axis=axis, keepdims=keepdims, dtype=np.float64), x.dtype)
+
+
 def sum(x, axis=None, keepdims=False):
     _checked("sum", x)
     axis = _axes(axis, x.ndim)
-    return np.asarray(np.sum(x, axis=axis, keepdims=keepdims))
+    return _sum(x, axis, keepdims)
 
 
 def max(x, axis=None, keepdims=False):
@@ -685,7 +690,7 @@ def sum_to(g, shape):
     if extra < 0 or any(s != d and s != 1 for s, d in zip(shape, g.shape[extra:], strict=True)):
         raise ValueError(f"sum_to: {shape} does not broadcast to {g.shape}")
     axes = tuple(range(extra)) + tuple(i + extra for i, s in enumerate(shape) if s != g.shape[i + extra])
-    return np.sum(g, axis=axes, keepdims=True).reshape(shape) if axes else g
+    return _sum(g, axes, True).reshape(shape) if axes else g
 
 
 def add_norm(norm, x):

@@ -65,7 +65,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--out", default="gradient_by_lag.png", metavar="FILE", help="picture to write (default %(default)s)")
     p.add_argument("--json", metavar="FILE", help="write every number there too")
-    p.add_argument("--version", action="version", version=f"tinygrad-rnn {__version__} ({build_info()['isa']} kernels)")
+    kernels = build_info()["isa"] or "reference"
+    p.add_argument("--version", action="version", version=f"tinygrad-rnn {__version__} ({kernels} kernels)")
     return p
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends import BACKENDS
+from .backends import default
 from .ops import Op
 from .tape import Address, Node
 from .writes import owner
@@ -400,7 +400,7 @@ class Graph:
         if op is None:
             raise ValueError(f"{NodeView(self, position).label} has no rule to pull a cotangent back with")
         residuals = self.wide_residuals(position) if exactly else self.residuals(position)
-        return op.vjp(BACKENDS["native"], g, *residuals, needs=needs, **node.params)
+        return op.vjp(default, g, *residuals, needs=needs, **node.params)
 
     def wide_residuals(self, position: int) -> tuple:
         """What the op at a position saved for its vjp, in float64."""
@@ -426,7 +426,7 @@ class Graph:
         """Add the cotangent of an input to `into`, given that of a node whose op has a rule for it; in float64."""
         op, node = self.ops[position], self.records[position]
         assert op is not None and op.scatter is not None
-        op.scatter(BACKENDS["native"], into, g, *map(self._wide, self.residuals(position)), **node.params)
+        op.scatter(default, into, g, *map(self._wide, self.residuals(position)), **node.params)
 
     def log_norm(self, position: int) -> float | None:
         """log |dL/dnode| of a node, however small or large; None where nobody follows it, as in a bare Graph."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import writes
-from .backends import BACKENDS
+from .backends import BACKENDS, default, missing
 from .ops.op import Op, ShapeError
 from .writes import indices, written_since
 
@@ -47,7 +47,7 @@ class _State(NamedTuple):
 
 
 _NO_PARAMS: dict[str, Any] = {}
-_START = _State(BACKENDS["native"], None, True, NOWHERE)
+_START = _State(default, None, True, NOWHERE)
 _variable: ContextVar[_State] = ContextVar("tinygrad_rnn", default=_START)
 _state = _variable.get
 _filled: Any = tuple.__new__
@@ -441,6 +441,8 @@ class use_backend:
     given."""
 
     def __init__(self, backend: Any) -> None:
+        if backend == "native" and missing:
+            raise RuntimeError(f"the backend 'native' is not to be had: {missing}")
         if isinstance(backend, str) and backend not in BACKENDS:
             raise ValueError(f"unknown backend {backend!r}; expected one of {', '.join(BACKENDS)}")
         self._backend = BACKENDS[backend] if isinstance(backend, str) else backend

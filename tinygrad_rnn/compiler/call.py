@@ -15,7 +15,6 @@ from ..nn.module import CHANGES, Module, Parameter
 from ..tape import CaptureError, Node, Tape, recording_mode, use_backend
 from ..tensor import Tensor
 from ..writes import Run, note_program, note_run, owner
-from ._shortcut import Shortcut
 from .arguments import detached, holds_others, mapped, others, plain_tensor, rebuilt
 from .capture import Capture, Memory
 from .comparison import check_results, compare_gradient, compare_nodes, compare_outside, compare_results, same_values
@@ -25,10 +24,17 @@ from .live import LiveGraph, Skeleton
 from .passes import ACROSS_STEPS, PASSES
 from .program import Program, Slot
 from .recompute import recompute_segments
+from .shortcut import Shortcut
 
 # what a leaf's gradient has to be before a call, for the program to do the same as the function would
 ANYTHING, NOTHING = "anything", "nothing"
 UNTOUCHED = "untouched"  # and after one
+
+
+def eager_call(fn: Callable[..., Any], arguments: tuple, keywords: dict) -> Any:
+    """The results of a call that is not captured, as those of a replay are: copies, without a graph."""
+    with Tape():  # compiled functions that `fn` calls are a part of it
+        return detached(fn(*arguments, **keywords))
 
 
 class _Recorded(NamedTuple):

@@ -18,12 +18,12 @@ import numpy as np
 from ..backends import native
 from ..tape import recording_mode
 from ..tensor import Tensor
-from ._shortcut import WithShortcut
 from .arguments import key_of
-from .call import CapturedCall
+from .call import CapturedCall, eager_call
 from .live import LiveGraph
 from .passes import PASSES
 from .program import Program
+from .shortcut import WithShortcut, missing
 
 Passes = bool | Iterable[str]
 
@@ -69,8 +69,8 @@ def compile(
 
     Results are copies, without a graph: call backward() inside. A parameter's `.grad` is written to in place by later calls.
     Inside a `Tape`, a trace or another compiled function, on another backend, and in a call from within a call of the same
-    function (by a signal handler, say), `fn` simply runs. Raises CaptureError where `fn` does what cannot be repeated, and says
-    where."""
+    function (by a signal handler, say), `fn` simply runs; without the C kernels, too, where it returns copies as well. Raises
+    CaptureError where `fn` does what cannot be repeated, and says where."""
     if fn is None:
         return lambda f: Compiled(f, passes, check, programs, checkpoint_every)
     return Compiled(fn, passes, check, programs, checkpoint_every)
@@ -135,8 +135,8 @@ class Compiled(WithShortcut):
     def _call(self, arguments: tuple, keywords: dict) -> Any:
         """Every call but those that are the replay of the one before; see _shortcut.pyx."""
         backend, tape, wanted = recording_mode()
-        if backend is not native or tape is not None:
-            return self._fn(*arguments, **keywords)
+        if missing or backend is not native or tape is not None:
+            return eager_call(self._fn, arguments, keywords) if missing and tape is None else self._fn(*arguments, **keywords)
         arrays: list[np.ndarray] = []
         tensors: list[Tensor] = []
         if keywords:
@@ -220,7 +220,9 @@ class Compiled(WithShortcut):
 
     @property
     def program(self) -> Program | None:
-        """The program that the last call ran; None where it ran the function itself."""
+        """The program that the last call ran; None where it ran the function itself. Raises RuntimeError without the C kernels,
+        which programs consist of."""
+        self._needs_kernels("program")
         return None if self._last is None else self._last.program
 
     @property
@@ -231,13 +233,22 @@ class Compiled(WithShortcut):
     @property
     def graph(self) -> LiveGraph:
         """The nodes of the last call, by address; see Trace. Values and cotangents are read when asked for, and are those of
-        the last call then. Raises RuntimeError before the first call."""
+        the last call then. Raises RuntimeError before the first call, and without the C kernels."""
+        self._needs_kernels("graph")
         with self._lock:
             if self._last is None:
                 raise RuntimeError("compile: there is no graph before the first call")
             if self._last.program is None:
                 self._last.build(self._passes, self._checkpoint_every)
             return self._last.graph(self._lock)
+
+    @staticmethod
+    def _needs_kernels(what: str) -> None:
+        if missing:
+            raise RuntimeError(
+                f"compile: there is no {what} without the C kernels, for the function runs eagerly; tr.trace records its graph "
+                f"({missing})"
+            )
 
     def __repr__(self) -> str:
         runs = sum(p.runs for p in self.programs)

@@ -13,9 +13,9 @@ import numpy as np
 from ..nn.module import CHANGES
 from ..tape import CaptureError
 from ..tensor import Tensor
-from ._shortcut import Watch
 from .comparison import CARRIED_OUT, same_values
 from .reach import MISSING, Place, Reach
+from .shortcut import Watch
 
 _NUMBERS = (bool, int, float, complex, str, bytes, type(None))
 

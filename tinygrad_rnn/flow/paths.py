@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..backends import BACKENDS
+from ..backends import default
 from ..graph import Graph
 from .classes import CARRY, TOGETHER, Class, Key, Layout, analysed, crossed
 from .elements import constant_inside, is_padding, origins, part_of
@@ -338,7 +338,7 @@ class Walker:
         rows = np.concatenate([g.reshape(-1, g.shape[-1]) for g in cotangents])
         w = self.graph.wide_residuals(i)[1]
         x = np.broadcast_to(0.0, (len(rows), w.shape[1]))  # not looked at: the weight wants no cotangent
-        found = BACKENDS["native"].linear_vjp(rows, x, w, (True, False))[0]
+        found = default.linear_vjp(rows, x, w, (True, False))[0]
         return [(part,) for part in found.reshape(len(cotangents), *cotangents[0].shape[:-1], -1)]
 
     def _by_level(self, levels, logs: dict, read: np.ndarray, end: np.ndarray) -> dict[str, np.ndarray]:
