@@ -147,8 +147,8 @@ def _summed(x: Tensor, labels: Labels, keep: Set[Hashable]) -> tuple[Tensor, Lab
 
 def _product(x: Tensor, of_x: Labels, y: Tensor, of_y: Labels, keep: Set[Hashable]) -> tuple[Tensor, Labels]:
     """x y, summed over the labels that are not to keep; those of both come first, then those of x alone, then those of y."""
-    x, of_x = _summed(x, of_x, keep.union(of_y))
-    y, of_y = _summed(y, of_y, keep.union(of_x))
+    x, of_x = _summed(x, of_x, keep | set(of_y))
+    y, of_y = _summed(y, of_y, keep | set(of_x))
     batch = [label for label in of_x if label in of_y and label in keep]
     over = [label for label in of_x if label in of_y and label not in keep]
     rows = [label for label in of_x if label not in of_y]

@@ -774,7 +774,7 @@ def _triangle(name: str, m: Any, k: int, upper: bool) -> Tensor:
         raise ShapeError(f"{name}: expected at least one axis, got a tensor of one number")
     if m.ndim == 1:
         m = broadcast_to(m, (m.size, m.size))
-    lower = np.tri(*m.shape[-2:], as_int(k), dtype=m.dtype)
+    lower = np.tri(m.shape[-2], m.shape[-1], as_int(k), dtype=m.dtype)
     return record(Tensor, ops.keep, (m,), {"mask": 1 - lower if upper else lower})
 
 

@@ -281,12 +281,12 @@ class Tensor(Node):
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Any:
         """Where the maximum is, the first of several: integers of numpy, which have no gradient."""
         refuse_in_capture("argmax()", self)
-        return self.value.argmax(axis, keepdims=keepdims)
+        return np.argmax(self.value, axis, keepdims=keepdims)
 
     def argmin(self, axis: int | None = None, keepdims: bool = False) -> Any:
         """Where the minimum is, the first of several: integers of numpy, which have no gradient."""
         refuse_in_capture("argmin()", self)
-        return self.value.argmin(axis, keepdims=keepdims)
+        return np.argmin(self.value, axis, keepdims=keepdims)
 
     def reshape(self, *shape: Any) -> Tensor:
         """Another shape of the same size; one entry may be -1."""

@@ -34,11 +34,11 @@ class Run:
 
 
 class Span(NamedTuple):
-    """Bytes low..high - 1 of memory, last written to at `index`."""
+    """Bytes low..high - 1 of memory, and when they were written to last."""
 
     low: int
     high: int
-    index: int
+    time: int
 
 
 class _Written:
@@ -60,14 +60,14 @@ class _Written:
         if i < j:
             first, last = self.spans[i], self.spans[j - 1]
             if first.low < low:
-                left = [Span(first.low, low, first.index)]
+                left = [Span(first.low, low, first.time)]
             if last.high > high:
-                right = [Span(high, last.high, last.index)]
+                right = [Span(high, last.high, last.time)]
         # no node lies between this write and the last one before, so that none can tell them apart
-        if not left and i and self.spans[i - 1].high == low and self.spans[i - 1].index == index - 1:
+        if not left and i and self.spans[i - 1].high == low and self.spans[i - 1].time == index - 1:
             i -= 1
             low = self.spans[i].low
-        elif not right and j < len(self.spans) and self.spans[j].low == high and self.spans[j].index == index - 1:
+        elif not right and j < len(self.spans) and self.spans[j].low == high and self.spans[j].time == index - 1:
             high = self.spans[j].high
             j += 1
         self.spans[i:j] = [*left, Span(low, high, index), *right]
@@ -77,7 +77,7 @@ class _Written:
         spans = self.spans
         first = bisect_right(spans, low, key=lambda span: span.high)
         after = bisect_left(spans, high, key=lambda span: span.low)
-        if any(spans[i].index > index for i in range(first, after)):
+        if any(spans[i].time > index for i in range(first, after)):
             return True
         return any(run.index > index and a < high and low < b for a, b, _, run in self.runs)
 

@@ -212,7 +212,7 @@ cdef class WithShortcut:
     """A callable that takes its shortcut where a call fits it, and calls its method `_call(arguments, keywords)` where not."""
 
     cdef public Shortcut _shortcut
-    cdef public bint _busy  # a call of it is going on, in the thread that has the lock
+    cdef public bint _busy
 
     def __call__(self, *arguments, **keywords):
         cdef Shortcut shortcut = self._shortcut

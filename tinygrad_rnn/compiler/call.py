@@ -279,9 +279,10 @@ class CapturedCall:
         written = {p.buffer for i in recorded.instructions for p in i.writes()}
         places = [(value, memory.place_of(value)) for _, value, *_ in self.leaves]
         updated = [value for value, place in places if place is not None and place.buffer in written]
-        self._run = Run() if updated else None
+        run = Run()
         for value in updated:
-            note_program(program, value, self._run)
+            note_program(program, value, run)
+        self._run = run if updated else None
         program.start_from(memory.contents(), recorded.capture.changed)
         # one that was there before the call stays the array that it is
         self._grads = [
@@ -337,7 +338,7 @@ class CapturedCall:
             place.write(detached(value))
         return plain_tensor(results.value.copy()) if type(results) is Tensor else detached(results)
 
-    def shortcut(self, arguments: tuple, lock: Any) -> Shortcut | None:
+    def shortcut(self, arguments: tuple, lock: Any) -> Any:
         """A replay of this call, for calls with such arguments as those of the last one, which a replay answered; None where
         more would have to be done than copying arrays."""
         assert self.program is not None

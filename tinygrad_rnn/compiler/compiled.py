@@ -88,6 +88,7 @@ class Compiled(WithShortcut):
     programs  all programs that are kept"""
 
     __name__: str
+    _busy: bool  # a call of it is going on, in the thread that has the lock
 
     def __init__(
         self,

@@ -12,19 +12,20 @@ from .. import backends
 _module, _missing = backends.compiled("compiler._shortcut")
 missing = backends.missing or _missing
 
-if _module:
-    Shortcut, Watch, WithShortcut = _module.Shortcut, _module.Watch, _module.WithShortcut
-else:
-    Shortcut = Watch = None
 
-    class WithShortcut:  # type: ignore[no-redef]
-        """A callable that calls its method `_call(arguments, keywords)`."""
+class _Eager:
+    """A callable that calls its method `_call(arguments, keywords)`."""
 
-        _shortcut: Any = None
-        _busy = False
+    _shortcut: Any = None
+    _busy = False
 
-        def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-            return self._call(arguments, keywords)  # type: ignore[attr-defined]
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._call(arguments, keywords)  # type: ignore[attr-defined]
 
-    if backends.native:
-        warnings.warn(f"compile() runs its function eagerly: {_missing}", RuntimeWarning, stacklevel=2)
+
+Shortcut: Any = getattr(_module, "Shortcut", None)
+Watch: Any = getattr(_module, "Watch", None)
+WithShortcut: Any = getattr(_module, "WithShortcut", _Eager)
+
+if backends.native and _missing:
+    warnings.warn(f"compile() runs its function eagerly: {_missing}", RuntimeWarning, stacklevel=2)

@@ -89,8 +89,15 @@ class Setting:
 
     def build(self, seed: int, make: Callable[[np.random.Generator], Module] | None = None) -> CharNet:
         """The plain RNN with the weights of that seed, or the net of `make` in its place."""
-        shape = {"hidden": self.hidden, "layers": self.layers, "nonlinearity": self.nonlinearity, "init": self.init}
-        return build(self.text, **shape, seed=seed, make=make)
+        return build(
+            self.text,
+            hidden=self.hidden,
+            layers=self.layers,
+            nonlinearity=self.nonlinearity,
+            init=self.init,
+            seed=seed,
+            make=make,
+        )
 
     def window(self) -> Window:
         """The batch of windows on which gradients are measured."""

@@ -105,7 +105,7 @@ class _Cell(Module):
     sqrt(H); `init` draws weight_hh, gate by gate, instead."""
 
     gates = 1
-    states = ("h",)
+    states: tuple[str, ...] = ("h",)
 
     def __init__(
         self,

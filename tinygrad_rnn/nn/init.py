@@ -182,7 +182,8 @@ def identity(rng: np.random.Generator, shape: Shape, gain: float = 1.0) -> np.nd
     fans(shape)
     x = np.zeros(shape)
     diagonal = np.arange(min(shape[:2]))
-    x[(diagonal, diagonal, *(extent // 2 for extent in shape[2:]))] = gain
+    centre = tuple(extent // 2 for extent in shape[2:])
+    x[(diagonal, diagonal) + centre] = gain
     return x
 
 

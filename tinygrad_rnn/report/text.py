@@ -61,7 +61,7 @@ def _table(f: Findings) -> str:
         i = by_lag.get(lag)
         term = share = "-"
         if i is not None and f.terms.norms[i] > 0:
-            term, share = power(log(f.terms.norms[i] / size)), percent(f.terms.shares[i])
+            term, share = power(log(f.terms.norms[i] / size)), percent(float(f.terms.shares[i]))
         band = f"({low} .. {high})"
         lines.append(f"  {lag:>4}   {power(f.gain.log_gain[lag]):<9}  {mid:<8}  {band:<22}   {term:<9}  {share:>8}")
     return "\n".join(lines)
