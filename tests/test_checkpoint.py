@@ -8,6 +8,7 @@ import stat
 import struct
 import subprocess
 import sys
+import threading
 import tracemalloc
 import zipfile
 from io import BytesIO
@@ -84,8 +85,10 @@ def test_arrays_come_back_to_the_bit(suffix, tmp_path):
         assert y.tobytes() == np.ascontiguousarray(x, y.dtype).tobytes(), name
     assert tr.load_metadata(path) == {"epoch": "3", "\N{SNOWMAN}": ""}
     before = path.read_bytes()
+    tr.save(str(path), {**loaded}, {"\N{SNOWMAN}": "", "epoch": "3"})
+    assert path.read_bytes() == before or suffix == ".npz"  # whose metadata stay in order
     tr.save(str(path), {**loaded}, {"epoch": "3", "\N{SNOWMAN}": ""})
-    assert suffix == ".safetensors" or path.read_bytes() == before
+    assert path.read_bytes() == before
     tr.save(path, {})
     assert tr.load(path) == {} == tr.load_metadata(path)
 
@@ -203,47 +206,196 @@ def test_permissions_and_links(suffix, tmp_path):
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".saving")]
 
 
-KILLED = """
-import os, random, signal, sys, time
+# A child that saves version after version, and says on its standard output when each is whole. `moment` names a step of a save, at
+# which it kills itself in the version `last`; with "never" it goes on until it is killed.
+SAVES = """
+import os, signal, sys
 import numpy as np
 import tinygrad_rnn as tr
 
-path, kills = sys.argv[1], int(sys.argv[2])
-chance = random.Random(0)
+path, first, last, moment = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+name, _, when = moment.partition(" ")
 
 
-def save(version):
+class Writing:  # a file that is killed over when half of it is written
+    def __init__(self, f):
+        self.f, self.parts = f, 0
+
+    def write(self, data):
+        self.parts += 1
+        if version == last and self.parts == 2:
+            self.f.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.f.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self.f, name)
+
+
+def killing(f):
+    def call(*arguments):
+        if version == last and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = f(*arguments)
+        if version == last and when == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return call
+
+
+if name == "write":
+    formats = tr.checkpoint._FORMATS
+    for suffix, (write, read) in list(formats.items()):
+        formats[suffix] = (lambda f, *more, write=write: write(Writing(f), *more)), read
+elif name != "never":
+    setattr(os, name, killing(getattr(os, name)))
+version = first
+while True:
     tr.save(path, {"a": np.full(4000, version), "b": {"c": np.full((50, 30), float(version))}})
+    os.write(1, b"%d\\n" % version)
+    version += 1
+"""
 
 
-save(0)
-kept = 0
-for kill in range(kills):
-    child = os.fork()
-    if not child:
-        version = kept
-        while True:
-            version += 1
-            save(version)
-    time.sleep(chance.uniform(0, 0.012))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+def saving(path, first=1, last=-1, moment="never"):
+    arguments = [sys.executable, "-c", SAVES, str(path), str(first), str(last), moment]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def whole_version(path):
+    """The version that a file holds, all of it."""
     found = tr.load(path)
     version = int(found["a"][0])
-    assert version >= kept and np.all(found["a"] == version) and np.all(found["b.c"] == version), version
-    kept = version
-print(kept)
-"""
+    assert np.all(found["a"] == version) and np.all(found["b.c"] == version)
+    assert found["a"].shape == (4000,) and found["b.c"].shape == (50, 30)
+    return version
+
+
+def leftovers(folder):
+    return [name for name in os.listdir(folder) if name.startswith(".saving-")]
+
+
+@every_format
+@pytest.mark.parametrize(
+    ("moment", "kept", "left"),
+    [
+        ("write", 3, 1),
+        ("fsync before", 3, 1),
+        ("fsync after", 3, 1),
+        ("replace before", 3, 1),
+        ("replace after", 4, 0),
+    ],
+)
+def test_a_process_killed_at_each_step_of_a_save_leaves_a_whole_version(suffix, moment, kept, left, tmp_path):
+    path = tmp_path / f"run{suffix}"
+    child = saving(path, 1, 4, moment)
+    said, errors = child.communicate(timeout=300)
+    assert child.returncode == -9, errors
+    assert said.split() == [b"1", b"2", b"3"]
+    assert whole_version(path) == kept
+    assert len(leftovers(tmp_path)) == left
+    tr.save(path, {"x": np.ones(1)})
+    assert not leftovers(tmp_path)
 
 
 @every_format
 def test_a_process_killed_at_any_moment_leaves_a_whole_version(suffix, tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / f"run{suffix}"), "200"], capture_output=True, text=True, timeout=300
-    )
-    assert run.returncode == 0, run.stderr
-    assert int(run.stdout) > 0  # some were saved whole
-    assert any(name.startswith(".saving-") for name in os.listdir(tmp_path))  # and some not
+    """Killed after it said so many versions, which is wherever it is by then; what it said is never lost."""
+    path = tmp_path / f"run{suffix}"
+    kept = 0
+    for more in (1, 2, 5, 9):
+        child = saving(path, kept + 1)
+        said = [int(child.stdout.readline()) for _ in range(more)]
+        child.kill()
+        said += [int(line) for line in child.stdout.read().split()]
+        child.wait()
+        child.stderr.close()
+        version = whole_version(path)
+        assert version in (said[-1], said[-1] + 1)  # it may have been killed before it could say
+        kept = version
+    tr.save(path, {"x": np.ones(1)})
+    assert not leftovers(tmp_path)
+
+
+@every_format
+def test_leftovers_of_others_stay(suffix, tmp_path, monkeypatch):
+    """The temporary files of saves that run, in another process or thread, of another machine, and what is no file."""
+    path = tmp_path / f"run{suffix}"
+    tr.save(path, {"x": np.zeros(3)})
+    own = tr.checkpoint._own()
+    stays = {".saving-0123456789abcdef", ".saving-ffffffff-0123456789abcdef"}  # without a machine, and of another one
+    for name in stays:
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / f"{own}folder").mkdir()
+    (tmp_path / f"{own}link").symlink_to(path.name)
+    os.mkfifo(tmp_path / f"{own}pipe")
+    stays |= {f"{own}{kind}" for kind in ("folder", "link", "pipe")}
+    (tmp_path / f"{own}dead").write_bytes(b"half")
+    temporary, descriptor, held = tr.checkpoint._temporary(str(tmp_path), 0o600)  # of this process
+    stays.add(os.path.basename(temporary))
+    go = subprocess.Popen(
+        [sys.executable, "-c", "import os, sys, tinygrad_rnn.checkpoint as c\nprint(c._temporary(sys.argv[1], 0o600)[0], flush=True)\nsys.stdin.read()", str(tmp_path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    theirs = os.path.basename(go.stdout.readline().decode().strip())
+    tr.save(path, {"x": np.ones(3)})
+    assert set(leftovers(tmp_path)) == stays | {theirs}
+    go.communicate()  # it ends without removing its file
+    os.close(held)
+    os.close(descriptor)
+    tr.save(path, {"x": np.ones(3)})
+    assert set(leftovers(tmp_path)) == stays - {os.path.basename(temporary)}
+
+
+@every_format
+def test_saves_in_many_threads_leave_each_other_alone(suffix, tmp_path):
+    """All to one folder, some to one file."""
+    failed = []
+
+    def save(n):
+        try:
+            for i in range(30):
+                tr.save(tmp_path / f"{n % 4}{suffix}", {"x": np.full(2000, float(i))})
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=save, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert sorted(os.listdir(tmp_path)) == [f"{n}{suffix}" for n in range(4)]
+    assert all(np.all(tr.load(tmp_path / name)["x"] == 29) for name in os.listdir(tmp_path))
+
+
+def test_a_temporary_file_that_was_taken_for_a_leftover_is_made_anew(tmp_path, monkeypatch):
+    """By a save that found it between its opening and its lock."""
+    lock, taken = tr.checkpoint._lock, []
+
+    def slow(descriptor):
+        if not taken:
+            taken.extend(leftovers(tmp_path))
+            os.unlink(tmp_path / taken[0])
+        return lock(descriptor)
+
+    monkeypatch.setattr(tr.checkpoint, "_lock", slow)
+    tr.save(tmp_path / "a.npz", {"x": np.ones(3)})
+    assert taken and os.listdir(tmp_path) == ["a.npz"]
+
+
+def test_file_systems_without_locks(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*arguments):
+        raise OSError(95, "Operation not supported")
+
+    (tmp_path / f"{tr.checkpoint._own()}dead").write_bytes(b"half")
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for there in (fcntl, None):
+        monkeypatch.setattr(tr.checkpoint, "fcntl", there)
+        tr.save(tmp_path / "a.npz", {"x": np.ones(3)})
+        assert len(os.listdir(tmp_path)) == 2  # nobody knows whether its writer lives
 
 
 @pytest.mark.parametrize(
@@ -261,6 +413,7 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_version(suffix, tmp_path)
         (lambda p: tr.save(p / "a.npz", {"__metadata__": 1}), ValueError, "__metadata__"),
         (lambda p: tr.save(p / "a.npz", {"a\0b": 1}), ValueError, "is not a name"),
         (lambda p: tr.save(p / "a.npz", {}, {"epoch": 3}), ValueError, "strings by name"),
+        (lambda p: tr.save(p / "a.npz", {}, {"tinygrad_rnn.sha256": "0"}), ValueError, "is for the checksum of the file"),
     ],
 )
 def test_what_cannot_be_saved_is_told_plainly(call, error, match, tmp_path):
@@ -270,14 +423,32 @@ def test_what_cannot_be_saved_is_told_plainly(call, error, match, tmp_path):
 
 
 def test_without_safetensors(tmp_path, monkeypatch):
+    """The package is for comparison alone."""
     monkeypatch.setitem(sys.modules, "safetensors", None)
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    (tmp_path / "a.safetensors").write_bytes(bytes(16))
-    for call in (lambda path: tr.save(path, net()), tr.load):
-        with pytest.raises(ImportError, match=r"pip install 'tinygrad-rnn\[io\]'"):
-            call(tmp_path / "a.safetensors")
-    tr.save(tmp_path / "a.npz", net())
-    assert os.listdir(tmp_path).__len__() == 2
+    tr.save(tmp_path / "a.safetensors", net())
+    assert_equal(tr.load(tmp_path / "a.safetensors"), net().state_dict())
+
+
+def test_the_package_reads_and_writes_what_we_do(tmp_path):
+    """Every dtype, empty arrays and numbers, metadata, and names that JSON escapes."""
+    from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
+
+    dtypes = ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]
+    state = {f"of {t}": np.arange(3).astype(t) for t in dtypes}
+    state |= {"empty": np.zeros((2, 0)), "number": np.array(3), 'a "quoted\\ name\t\N{SNOWMAN}': np.ones((2, 1, 2), "f4")}
+    path = tmp_path / "a.safetensors"
+    for metadata in ({}, {"a": "b", 'c "': "\N{SNOWMAN}"}):
+        tr.save(path, state, metadata)
+        assert_equal(load_file(path), state)
+        with safe_open(path, "np") as f:
+            assert f.metadata() == metadata | {tr.checkpoint.CHECKSUM: f.metadata()[tr.checkpoint.CHECKSUM]}
+        assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
+        assert tr.load_metadata(path) == metadata
+        save_file(state, path, metadata or None)
+        assert_equal(tr.load(path), state)
+        assert tr.load_metadata(path) == metadata
 
 
 # ---- broken files
@@ -294,8 +465,10 @@ def safetensors_of(header, data=b""):
 
 
 def broken_safetensors(good):
-    """(what is wrong, bytes) of files that are almost that of `good`."""
+    """(what is wrong, bytes) of files that are almost that of `good`, without its checksum, which would refuse them all."""
     header, data = header_of(good)
+    del header["__metadata__"]
+    good = safetensors_of(header, data)
     first, second = list(header)[:2]
     length = struct.unpack("<Q", good[:8])[0]
 
@@ -526,6 +699,45 @@ def test_broken_and_foreign_files_are_one_clear_error(suffix, tmp_path, monkeypa
     refused("a device")
     assert kinds >= 60
     assert not os.path.exists("hostile-was-run")
+
+
+@every_format
+def test_no_flipped_bit_gives_other_numbers(suffix, tmp_path):
+    """Every bit of the data is refused, and each byte elsewhere, or it changes nothing that `load` gives."""
+    path, state = tmp_path / f"a{suffix}", {"x": np.arange(12, dtype="f4").reshape(3, 4), "mask": np.array([True, False] * 9)}
+    tr.save(path, state, {"epoch": "3"})
+    good = path.read_bytes()
+    data = {i for x in state.values() for at in [good.index(x.tobytes())] for i in range(at, at + x.nbytes)}
+    harmless = set()
+    for at in range(len(good)):
+        for bit in range(8) if at in data else (at % 8, (at + 3) % 8):
+            path.write_bytes(good[:at] + bytes([good[at] ^ 1 << bit]) + good[at + 1 :])
+            try:
+                found = tr.load(path)
+            except tr.CheckpointError:
+                continue
+            harmless.add(at)
+            assert_equal(found, state)
+    assert not harmless & data
+    key = good.find(b"tinygrad_rnn.sha256")
+    assert suffix == ".npz" or harmless <= set(range(key, key + 19))  # a file that has no checksum then
+
+
+def test_checksums_that_do_not_fit(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "a.safetensors"
+    tr.save(path, {"x": np.ones(3)})
+    digest = header_of(path.read_bytes())[0]["__metadata__"]["tinygrad_rnn.sha256"]
+    save_file({"x": np.zeros(3)}, path, {"tinygrad_rnn.sha256": digest})
+    with pytest.raises(
+        tr.CheckpointError, match="a.safetensors: damaged: tinygrad_rnn.sha256 of its metadata does not fit, unless another"
+    ):
+        tr.load(path)
+    for wrong in ("", "0", digest[:-1], digest + "0", digest.upper(), "x" * 64):
+        save_file({"x": np.ones(3)}, path, {"tinygrad_rnn.sha256": wrong})
+        with pytest.raises(tr.CheckpointError, match="a.safetensors: damaged: tinygrad_rnn.sha256 .* is no checksum"):
+            tr.load_metadata(path)
 
 
 @every_format

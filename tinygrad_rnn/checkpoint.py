@@ -1,9 +1,12 @@
-"""Saving and loading: arrays by name in one file, .safetensors or .npz, whole or not at all."""
+"""Saving and loading: arrays by name in one file, .safetensors or .npz, whole or not at all, and to the bit or not at all."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
+import re
 import secrets
 import stat
 import zipfile
@@ -14,10 +17,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+try:
+    import fcntl
+except ImportError:  # not on Windows, where what a killed process leaves stays
+    fcntl = None  # type: ignore[assignment]
+
 from .states import fitted
 from .tensor import Tensor, refuse_masked
 
 METADATA = "__metadata__"  # no array may have this name
+CHECKSUM = "tinygrad_rnn.sha256"  # and no string of the metadata this one
 
 # what safetensors calls the types that numpy has, too
 _DTYPES = {"BOOL": np.dtype(np.bool_), "F16": np.dtype("f2"), "F32": np.dtype("f4"), "F64": np.dtype("f8")}
@@ -76,21 +85,25 @@ def _named(parts: Any) -> dict[str, np.ndarray]:
 def save(path: str | os.PathLike[str], state: Any, metadata: Mapping[str, str] | None = None) -> None:
     """Write a state to a file that then holds all of it, or, whatever happens meanwhile, what it held before.
 
-    path       ends in .safetensors (needs the `safetensors` package) or .npz; a link stays one, what it points to is written
+    path       ends in .safetensors or .npz; a link stays one, what it points to is written
     state      a module, an optimizer, a schedule, a generator, whatever else has a `state_dict()` of arrays; or a mapping of
                names to those, to arrays and to tensors: {"model": net, "optimizer": adam} is saved under names like
                "model.weight_ih_l0" and "optimizer.0.exp_avg". A module alone keeps its own names, which are PyTorch's
     metadata   strings by name, for `load_metadata`
 
-    An existing file keeps its permissions. A process killed meanwhile may leave a file .saving-* in the folder."""
+    An existing file keeps its permissions. A process killed meanwhile may leave a file .saving-* in the folder, which a later
+    save to that folder removes. Equal states and metadata make equal files."""
     named = {name: np.asarray(x, x.dtype.newbyteorder("="), order="C") for name, x in _named(_parts(state)).items()}
     write, strings = _FORMATS[_suffix(path)][0], _strings(dict(metadata or {}))
+    if CHECKSUM in strings:
+        raise ValueError(f"{CHECKSUM!r} in the metadata is for the checksum of the file")
     _replace(path, lambda f: write(f, named, strings))
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The arrays of a file by name. Raises CheckpointError unless the whole file is as `save`, safetensors or np.savez writes
-    it; nothing in it is ever run, and no more memory is taken than some times its size."""
+    it; what `save` wrote has a checksum, which shows where a bit of it has changed. Nothing in a file is ever run, and no more
+    memory is taken than some times its size."""
     return _read(path)[0]
 
 
@@ -139,9 +152,8 @@ def _replace(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]) ->
             raise CheckpointError(f"{os.fspath(path)} is not a file that can be replaced")
     except FileNotFoundError:
         mode = None
-    temporary = os.path.join(folder, f".saving-{secrets.token_hex(8)}")
-    # as the process makes files; or for nobody else, until it has the permissions of the file that it replaces
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else 0o600)
+    _remove_leftovers(folder)
+    temporary, descriptor, held = _temporary(folder, 0o666 if mode is None else 0o600)
     try:
         with open(descriptor, "wb") as f:
             if mode is not None:
@@ -154,11 +166,62 @@ def _replace(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]) ->
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+    finally:
+        os.close(held)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+# ---- temporary files: a lock on each says that its writer lives, and names say on which machine, since locks may end there
+
+
+def _own() -> str:
+    """What names of temporary files begin with on this machine."""
+    return f".saving-{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}-"
+
+
+def _temporary(folder: str, mode: int) -> tuple[str, int, int]:
+    """(path, descriptor, another descriptor) of a new file, whose lock the second holds until it is closed."""
+    while True:
+        path = os.path.join(folder, _own() + secrets.token_hex(8))
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        if _lock(descriptor) is not False and os.fstat(descriptor).st_nlink:
+            return path, descriptor, os.dup(descriptor)
+        os.close(descriptor)  # another save took it for a leftover before it was locked
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Whether a file was locked: False where somebody else has it, None where there are no locks."""
+    try:
+        if fcntl is None:
+            return None
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:  # some file systems of networks
+        return None
+
+
+def _remove_leftovers(folder: str) -> None:
+    """Remove temporary files whose writers are gone, as far as that can be known: those that this machine made and can lock."""
+    if fcntl is None:
+        return
+    with suppress(OSError):
+        for name in [name for name in os.listdir(folder) if name.startswith(_own())]:
+            with suppress(OSError):
+                path = os.path.join(folder, name)
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    if stat.S_ISREG(os.fstat(descriptor).st_mode) and _lock(descriptor):
+                        os.unlink(path)
+                finally:
+                    os.close(descriptor)
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Metadata]:
@@ -168,8 +231,6 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Metadata
     with open(path, "rb") as f:
         try:
             return read(f, os.fstat(f.fileno()).st_size)
-        except ImportError:
-            raise
         except Exception as error:  # what parsers raise at foreign bytes has no end
             reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             raise CheckpointError(f"{os.fspath(path)}: {reason}") from error
@@ -189,27 +250,37 @@ def _strings(metadata: Any) -> Metadata:
     return metadata
 
 
-# ---- .safetensors: the length of a header, the header in JSON, the data
+# ---- .safetensors: the length of a header, 8 bytes; the header in JSON, filled up with spaces to a multiple of 8; the arrays
+# one after the other, little-endian. The metadata hold the SHA-256 of the file, which is taken with zeros in its own place.
 
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError(
-            "a .safetensors file needs the safetensors package (pip install 'tinygrad-rnn[io]'); .npz needs numpy alone"
-        ) from None
-    return safetensors
+_NO_DIGEST = "0" * 64
 
 
 def _write_safetensors(f: BinaryIO, named: dict[str, np.ndarray], metadata: Metadata) -> None:
-    f.write(_safetensors().numpy.save(named, metadata or None))
+    names = {dtype: name for name, dtype in _DTYPES.items()}
+    header: dict[str, Any] = {METADATA: dict(sorted((metadata | {CHECKSUM: _NO_DIGEST}).items()))}
+    bodies, end = [], 0
+    for name, x in sorted(named.items(), key=lambda item: (-item[1].itemsize, item[0])):  # so that each lies aligned
+        start, end = end, end + x.nbytes
+        header[name] = {"dtype": names[x.dtype], "shape": list(x.shape), "data_offsets": [start, end]}
+        bodies.append(_bytes_of(x.astype(x.dtype.newbyteorder("<"), copy=False)))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256(len(text).to_bytes(8, "little") + text)
+    for body in bodies:
+        digest.update(body)
+    before, after = text.split(f'"{CHECKSUM}":"{_NO_DIGEST}"'.encode())
+    f.write(len(text).to_bytes(8, "little") + before + f'"{CHECKSUM}":"{digest.hexdigest()}"'.encode() + after)
+    for body in bodies:
+        f.write(body)
+
+
+def _bytes_of(x: np.ndarray) -> Any:
+    """The memory of a contiguous array."""
+    return x.reshape(-1).view(np.uint8)
 
 
 def _read_safetensors(f: BinaryIO, size: int) -> tuple[dict[str, np.ndarray], Metadata]:
-    """The package checks offsets, but takes the last of two arrays of one name; and it is given all data, so their size is
-    checked before they are read."""
-    package = _safetensors()
     start = f.read(8)
     length = int.from_bytes(start, "little")
     if len(start) < 8 or length > min(size - 8, 100_000_000):
@@ -219,26 +290,52 @@ def _read_safetensors(f: BinaryIO, size: int) -> tuple[dict[str, np.ndarray], Me
     if not isinstance(header, dict):
         raise ValueError("the header is not a table of arrays")
     metadata = _strings(header.pop(METADATA, {}))
-    declared = 0
-    for name, entry in header.items():
-        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-            raise ValueError(f"{name}: expected its dtype, shape and data_offsets, got {str(entry)[:100]}")
-        if not isinstance(entry["dtype"], str) or entry["dtype"] not in _DTYPES:
-            raise ValueError(f"{name} has dtype {entry['dtype']!r}; expected one of {', '.join(_DTYPES)}")
-        if not isinstance(entry["shape"], list) or not all(type(d) is int and d >= 0 for d in entry["shape"]):
-            raise ValueError(f"{name} has no shape: {str(entry['shape'])[:100]}")
-        declared += prod(entry["shape"]) * _DTYPES[entry["dtype"]].itemsize
-    if declared != size - 8 - length:
-        raise ValueError(f"the header declares {declared} bytes of data, the file has {size - 8 - length}")
-    arrays = {}
-    for name, entry in package.deserialize(start + text + f.read()):
-        dtype = _DTYPES[entry["dtype"]]
-        x = np.frombuffer(entry["data"], dtype.newbyteorder("<")).reshape(entry["shape"])
-        arrays[name] = x.astype(dtype)  # a copy, of its own and writeable
-    return arrays, metadata
+    arrays = {name: _declared(name, entry) for name, entry in header.items()}
+    end = 0
+    for (begin, stop), name in sorted((header[name]["data_offsets"], name) for name in header):
+        if begin != end or stop - begin != arrays[name][0]:
+            raise ValueError(f"{name} has {arrays[name][0]} bytes, from {end} on, and data_offsets {[begin, stop]}")
+        end = stop
+    if end != size - 8 - length:
+        raise ValueError(f"the header declares {end} bytes of data, the file has {size - 8 - length}")
+    expected = metadata.pop(CHECKSUM, None)
+    if expected is not None and not re.fullmatch("[0-9a-f]{64}", expected):
+        raise ValueError(f"damaged: {CHECKSUM} of its metadata is no checksum: {expected[:100]!r}")
+    digest = hashlib.sha256(start + (text if expected is None else text.replace(expected.encode(), _NO_DIGEST.encode())))
+    found = {}
+    for _, name in sorted((header[name]["data_offsets"], name) for name in header):
+        _, dtype, shape = arrays[name]
+        x = np.empty(shape, dtype.newbyteorder("<"))
+        body = _bytes_of(x)
+        if f.readinto(body) != body.nbytes:
+            raise ValueError(f"{name} ends before its {body.nbytes} bytes")
+        if expected is not None:
+            digest.update(body)
+        if dtype == np.bool_ and body.max(initial=0) > 1:
+            raise ValueError(f"{name} has other booleans than 0 and 1")
+        found[name] = x.astype(dtype, copy=False)
+    if expected not in (None, digest.hexdigest()):
+        raise ValueError(
+            f"damaged: {CHECKSUM} of its metadata does not fit, unless another program copied that to other arrays"
+        )
+    return {name: found[name] for name in header}, metadata
 
 
-# ---- .npz: a zip archive, not compressed, of one .npy for each array
+def _declared(name: str, entry: Any) -> tuple[int, np.dtype, list[int]]:
+    """(bytes, dtype, shape) of an array that a header declares."""
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{name}: expected its dtype, shape and data_offsets, got {str(entry)[:100]}")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise ValueError(f"{name} has dtype {dtype!r}; expected one of {', '.join(_DTYPES)}")
+    if not isinstance(shape, list) or not all(type(d) is int and d >= 0 for d in shape):
+        raise ValueError(f"{name} has no shape: {str(shape)[:100]}")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(d) is int for d in offsets):
+        raise ValueError(f"{name} has no data_offsets: {str(offsets)[:100]}")
+    return prod(shape) * _DTYPES[dtype].itemsize, _DTYPES[dtype], shape
+
+
+# ---- .npz: a zip archive, not compressed, of one .npy for each array, each with a CRC-32 that zipfile checks
 
 
 def _write_npz(f: BinaryIO, named: dict[str, np.ndarray], metadata: Metadata) -> None:
@@ -262,12 +359,26 @@ def _read_npz(f: BinaryIO, size: int) -> tuple[dict[str, np.ndarray], Metadata]:
         declared = sum(entry.file_size for entry in entries.values())
         if declared > size:
             raise ValueError(f"the archive declares {declared} bytes of arrays, the file has {size}")
+        _check_places(f, archive)
         arrays = {}
         for name, entry in entries.items():
             with archive.open(entry) as data:
                 arrays[name.removesuffix(".npy")] = _read_npy(name, data)
     strings = arrays.pop(METADATA, None)
     return arrays, {} if strings is None else _strings(json.loads(strings.tobytes().decode(), object_pairs_hook=_once))
+
+
+def _check_places(f: BinaryIO, archive: zipfile.ZipFile) -> None:
+    """Raise ValueError unless the entries of an archive fill it up to its directory: one that this lacks leaves a gap."""
+    end, sizes_follow = 0, 0
+    places = [(entry.header_offset, entry.compress_size, entry.flag_bits & 8) for entry in archive.infolist()]
+    for start, size, follow in [*sorted(places), (archive.start_dir, 0, 0)]:
+        if start - end not in ((12, 16, 20, 24) if sizes_follow else (0,)):  # as where a file is written that has no places
+            raise ValueError(f"the bytes from {end} to {start} of the archive belong to no array")
+        f.seek(start)
+        header = f.read(30)  # ends with the lengths of a name and of more, which come before the data
+        end = start + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little") + size
+        sizes_follow = follow
 
 
 def _read_npy(name: str, data: Any) -> np.ndarray:
