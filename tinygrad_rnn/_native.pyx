@@ -121,7 +121,7 @@ def compiler():
     return tgr_compiler().decode()
 
 
-def multiply_adds(dtype, ptrdiff_t steps):
+def multiply_adds(dtype, Py_ssize_t steps):
     """Run `steps` steps of independent multiply-adds in registers and return how many floating-point operations that was: its
     time gives the peak that a benchmark of products is compared with."""
     cdef double result, c = steps
@@ -202,17 +202,17 @@ cdef str name_of(int kernel):
 
 cdef int dtype_of(cnp.ndarray x, int kernel) except -1:
     cdef int kind = cnp.PyArray_TYPE(x)
-    if kind == cnp.NPY_FLOAT:
-        return TGR_F32
-    if kind == cnp.NPY_DOUBLE:
-        return TGR_F64
+    if cnp.PyArray_ISNOTSWAPPED(x):
+        if kind == cnp.NPY_FLOAT:
+            return TGR_F32
+        if kind == cnp.NPY_DOUBLE:
+            return TGR_F64
     raise TypeError(f"{name_of(kernel)}: expected float32 or float64, got {x.dtype}")
 
 
 cdef int same_dtype(cnp.ndarray x, cnp.ndarray y, int kernel) except -1:
     cdef int dtype = dtype_of(x, kernel)
-    if cnp.PyArray_TYPE(y) != cnp.PyArray_TYPE(x):
-        dtype_of(y, kernel)
+    if dtype_of(y, kernel) != dtype:
         raise TypeError(f"{name_of(kernel)}: {x.dtype} and {y.dtype} do not mix")
     return dtype
 
@@ -298,7 +298,7 @@ def signature(str kernel):
     raise ValueError(f"unknown kernel {kernel!r}")
 
 
-def panel_columns(int dtype):
+def panel_columns(Py_ssize_t dtype):
     """Columns of a packed panel, for dtype 0 (float32) or 1 (float64), in the instruction set in use."""
     if not 0 <= dtype <= 1:
         raise ValueError(f"panel_columns: expected 0 (float32) or 1 (float64), got {dtype}")
@@ -400,6 +400,9 @@ cdef class Replay:
             for x in addresses:
                 if type(x) is not int:
                     operator.index(x)  # or TypeError
+            for x in c:
+                if type(x) is not float:
+                    float(x)  # or TypeError
             self.calls[i].kernel, self.calls[i].dtype = number, dtype
             self.calls[i].p_at, self.calls[i].n_at, self.calls[i].c_at = len(pointers), at[n], len(constants)
             pointers += addresses
@@ -416,7 +419,7 @@ cdef class Replay:
     def __dealloc__(self):
         free(self.calls)
 
-    def run(self, ptrdiff_t start=0, stop=None):
+    def run(self, Py_ssize_t start=0, stop=None):
         """Repeat the calls start..stop - 1, the GIL released. Returns how many succeeded: fewer than asked for where one met an
         index out of range, which ended the run. Raises MemoryError where there is no memory for the scratch of this thread.
 
@@ -565,7 +568,8 @@ cdef tuple axes_of(axis, int ndim, str name):
     axes = axis if isinstance(axis, tuple) else (axis,)
     out = set()
     for a in axes:
-        i = a + ndim if a < 0 else a
+        i = operator.index(a)
+        i = i + ndim if i < 0 else i
         if not 0 <= i < ndim:
             raise ValueError(f"{name}: axis {a} is out of bounds for {ndim} dimensions")
         if i in out:
@@ -1110,7 +1114,7 @@ def slice(cnp.ndarray x not None, index):
     return x[index if Ellipsis in index else index + (Ellipsis,)]
 
 
-def diagonal(cnp.ndarray x not None, int offset, int axis1, int axis2):
+def diagonal(cnp.ndarray x not None, offset, axis1, axis2):
     """View of the diagonals of x over two axes, appended as the last axis; writeable where x is."""
     y = x.diagonal(offset, axis1, axis2)
     y.flags.writeable = x.flags.writeable
@@ -1122,7 +1126,7 @@ def broadcast_to(cnp.ndarray x not None, shape):
     return np.broadcast_to(x, shape)
 
 
-def concatenate(parts, int axis):
+def concatenate(parts, Py_ssize_t axis):
     """The arrays joined along an existing axis >= 0."""
     cdef cnp.ndarray first, part, y
     parts = list(parts)
@@ -1188,7 +1192,7 @@ cdef ptrdiff_t row_size(cnp.ndarray x) noexcept:
 
 
 cdef cnp.ndarray as_index(cnp.ndarray index, str name):
-    if cnp.PyArray_TYPE(index) != cnp.NPY_INT64:
+    if cnp.PyArray_TYPE(index) != cnp.NPY_INT64 or not cnp.PyArray_ISNOTSWAPPED(index):
         raise TypeError(f"{name}: expected int64 indices, got {index.dtype}")
     return index if is_plain(index) else noted(np.array(index, order="C"))
 
@@ -1432,6 +1436,7 @@ def linear_vjp(cnp.ndarray g_ not None, cnp.ndarray x_ not None, cnp.ndarray w n
     cdef bint fit = nd >= 1 and cnp.PyArray_NDIM(g) == nd and cnp.PyArray_NDIM(w) == 2
     if not 2 <= len(needs) <= 3:
         raise ValueError(f"linear_vjp: needs {needs}; expected two booleans, or three with a bias")
+    same_dtype(x, w, TGR_K_matmul)
     if fit:
         n[0], n[1], n[2], n[3] = 1, cnp.PyArray_DIMS(w)[0], cnp.PyArray_DIMS(w)[1], 1
         for i in range(nd - 1):
@@ -1761,6 +1766,7 @@ def sum_to(cnp.ndarray g not None, tuple shape):
     """g summed over the axes along which `shape` was broadcast to the shape of g; g itself where none was."""
     cdef int nd = len(shape), extra = cnp.PyArray_NDIM(g) - nd, i
     cdef list axes
+    dtype_of(g, TGR_K_sum)
     if extra == 0:
         for i in range(nd):
             if <cnp.npy_intp>shape[i] != cnp.PyArray_DIMS(g)[i]:
@@ -1972,7 +1978,7 @@ def avg_pool2d_vjp(cnp.ndarray g_ not None, tuple shape, kernel, stride, padding
 
 # ---- losses --------------------------------------------------------------------------------------------------------
 
-cdef int middle_axis(cnp.ndarray x, int axis, ptrdiff_t *n, str name) except -1:
+cdef int middle_axis(cnp.ndarray x, Py_ssize_t axis, ptrdiff_t *n, str name) except -1:
     """n = {outer, length, inner}: x seen with all that comes before the axis as one, and all that comes after it."""
     cdef int i, at = axes_of(axis, cnp.PyArray_NDIM(x), name)[0]
     n[0], n[1], n[2] = 1, 1, 1
@@ -1981,7 +1987,7 @@ cdef int middle_axis(cnp.ndarray x, int axis, ptrdiff_t *n, str name) except -1:
     return 0
 
 
-cdef cnp.ndarray along_axis(int kernel, cnp.ndarray x_, int axis, str name):
+cdef cnp.ndarray along_axis(int kernel, cnp.ndarray x_, Py_ssize_t axis, str name):
     cdef cnp.ndarray x = contiguous(x_, kernel)
     cdef int dtype = dtype_of(x, kernel)
     cdef cnp.ndarray y = empty_like(x)
@@ -1993,17 +1999,17 @@ cdef cnp.ndarray along_axis(int kernel, cnp.ndarray x_, int axis, str name):
     return y
 
 
-def cumsum(cnp.ndarray x not None, int axis):
+def cumsum(cnp.ndarray x not None, Py_ssize_t axis):
     """Sums along the axis up to each entry."""
     return along_axis(TGR_K_cumsum, x, axis, "cumsum")
 
 
-def cumprod(cnp.ndarray x not None, int axis):
+def cumprod(cnp.ndarray x not None, Py_ssize_t axis):
     """Products along the axis up to each entry."""
     return along_axis(TGR_K_cumprod, x, axis, "cumprod")
 
 
-def cumprod_vjp(cnp.ndarray g_ not None, cnp.ndarray x_ not None, cnp.ndarray y_ not None, int axis):
+def cumprod_vjp(cnp.ndarray g_ not None, cnp.ndarray x_ not None, cnp.ndarray y_ not None, Py_ssize_t axis):
     """gx of y = cumprod(x) along the axis, right at zeros; equal shapes."""
     cdef cnp.ndarray g = contiguous(g_, TGR_K_cumprod_vjp), x = contiguous(x_, TGR_K_cumprod_vjp)
     cdef cnp.ndarray y = contiguous(y_, TGR_K_cumprod_vjp), dx
@@ -2020,12 +2026,12 @@ def cumprod_vjp(cnp.ndarray g_ not None, cnp.ndarray x_ not None, cnp.ndarray y_
     return dx
 
 
-def softmax(cnp.ndarray x not None, int axis):
+def softmax(cnp.ndarray x not None, Py_ssize_t axis):
     """exp(x) / sum(exp(x)) along the axis."""
     return along_axis(TGR_K_softmax, x, axis, "softmax")
 
 
-def log_softmax(cnp.ndarray x not None, int axis):
+def log_softmax(cnp.ndarray x not None, Py_ssize_t axis):
     """x - log(sum(exp(x))) along the axis."""
     return along_axis(TGR_K_log_softmax, x, axis, "log_softmax")
 
@@ -2036,7 +2042,7 @@ cdef int check_rows(cnp.ndarray x, cnp.ndarray target, str name) except -1:
     return 0
 
 
-def nll(cnp.ndarray log_probability_ not None, cnp.ndarray target_ not None, ptrdiff_t ignore=-100):
+def nll(cnp.ndarray log_probability_ not None, cnp.ndarray target_ not None, Py_ssize_t ignore=-100):
     """-log_probability[i, target[i]] for every row i of (rows, classes), 0 where target[i] is `ignore`; target is int64."""
     cdef cnp.ndarray x = contiguous(log_probability_, TGR_K_nll)
     cdef cnp.ndarray target = as_index(target_, "nll")
@@ -2050,7 +2056,7 @@ def nll(cnp.ndarray log_probability_ not None, cnp.ndarray target_ not None, ptr
     return y
 
 
-def nll_vjp(cnp.ndarray g_ not None, cnp.ndarray target_ not None, ptrdiff_t classes, ptrdiff_t ignore=-100):
+def nll_vjp(cnp.ndarray g_ not None, cnp.ndarray target_ not None, Py_ssize_t classes, Py_ssize_t ignore=-100):
     """-g(rows) onehot(target), (rows, classes), 0 where target is `ignore`: the cotangent of x in nll(x, target)."""
     cdef cnp.ndarray g = contiguous(g_, TGR_K_nll_vjp)
     cdef cnp.ndarray target = as_index(target_, "nll_vjp")
@@ -2067,7 +2073,7 @@ def nll_vjp(cnp.ndarray g_ not None, cnp.ndarray target_ not None, ptrdiff_t cla
 
 
 def cross_entropy_vjp(cnp.ndarray g_ not None, cnp.ndarray log_probability_ not None, cnp.ndarray target_ not None,
-                      ptrdiff_t ignore=-100):
+                      Py_ssize_t ignore=-100):
     """g(rows) (exp(log_probability) - onehot(target)), 0 where target is `ignore`: the cotangent of x in
     nll(log_softmax(x), target)."""
     cdef cnp.ndarray g = contiguous(g_, TGR_K_cross_entropy_vjp)
@@ -2085,7 +2091,7 @@ def cross_entropy_vjp(cnp.ndarray g_ not None, cnp.ndarray log_probability_ not 
     return y
 
 
-def count_targets(cnp.ndarray target_ not None, dtype, ptrdiff_t ignore=-100):
+def count_targets(cnp.ndarray target_ not None, dtype, Py_ssize_t ignore=-100):
     """How many entries of target, int64, are not `ignore`: a number () of that dtype."""
     cdef cnp.ndarray target = as_index(target_, "count_targets")
     cdef cnp.ndarray y = new((), dtype)
@@ -2224,7 +2230,7 @@ def batch_norm_vjp(cnp.ndarray g not None, cnp.ndarray x not None, cnp.ndarray m
 
 
 def track_moments(cnp.ndarray running_mean not None, cnp.ndarray running_var not None, batches, cnp.ndarray mean_ not None,
-                  cnp.ndarray variance_ not None, ptrdiff_t rows, double momentum):
+                  cnp.ndarray variance_ not None, Py_ssize_t rows, double momentum):
     """running = (1 - momentum) running + momentum (mean, or variance rows / (rows - 1)), batches += 1, in place: of an int64 (), or
     None. A negative momentum is 1 / batches. All others have the shape (columns,). Returns running_mean."""
     cdef cnp.ndarray mean = contiguous(mean_, TGR_K_track_moments), variance = contiguous(variance_, TGR_K_track_moments)
