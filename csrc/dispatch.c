@@ -7,6 +7,9 @@
 #elif defined(_WIN32)
 #include <windows.h>
 #endif
+#ifdef TGR_HAVE_X86_VARIANTS
+#include <cpuid.h>
+#endif
 
 static const tgr_isa *const isas[] = {
     &tgr_isa_baseline,
@@ -15,6 +18,24 @@ static const tgr_isa *const isas[] = {
     &tgr_isa_avx512,
 #endif
 };
+
+#ifdef TGR_HAVE_X86_VARIANTS
+/* By hand, for __builtin_cpu_supports needs the compiler's own library, which clang-cl does not link. */
+int tgr_x86_level(void)
+{
+    const unsigned avx_fma = bit_OSXSAVE | bit_AVX | bit_FMA;
+    const unsigned avx512 = bit_AVX512F | bit_AVX512DQ | bit_AVX512BW | bit_AVX512VL;
+    unsigned a, b, c, d, saved, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & avx_fma) != avx_fma) return 0;
+    __asm__ volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0)); /* the registers that the system saves */
+#if defined(__APPLE__)
+    saved |= 0xe0; /* those of AVX-512 from their first use on */
+#endif
+    if ((saved & 0x06) != 0x06) return 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2)) return 0;
+    return (saved & 0xe0) == 0xe0 && (b & avx512) == avx512 ? 2 : 1;
+}
+#endif
 
 int tgr_isa_count(void) { return (int)(sizeof isas / sizeof *isas); }
 

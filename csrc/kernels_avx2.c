@@ -11,7 +11,7 @@
 #define TGR_VECTOR_BYTES 32
 #define TGR_MR 6
 #define TGR_NRV 2
-#define TGR_SUPPORTED() (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+#define TGR_SUPPORTED() (tgr_x86_level() >= 1)
 #include "kernels.inc.c"
 #if defined(__clang__)
 #pragma clang attribute pop

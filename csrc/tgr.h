@@ -95,10 +95,13 @@ typedef struct {
 
 /* Slowest first; the last supported one is the default. */
 extern const tgr_isa tgr_isa_baseline;
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+/* Not by gcc on Windows, which aligns no stack to vectors of more than 16 bytes (its bug 54412). */
+#if defined(__x86_64__) && (defined(__clang__) || (defined(__GNUC__) && !defined(_WIN32)))
 #define TGR_HAVE_X86_VARIANTS 1
 extern const tgr_isa tgr_isa_avx2;
 extern const tgr_isa tgr_isa_avx512;
+/* What this CPU and its system run: 2 with AVX-512 F/DQ/BW/VL, 1 with AVX2 and FMA, else 0. */
+int tgr_x86_level(void);
 #endif
 
 /* What a call of a kernel consists of: the lengths of p, n and c. */

@@ -49,7 +49,7 @@ FORBIDDEN = {
     ("nn", "backends"),
     ("functions", "backends"),
 }
-OPTIONAL = {"matplotlib", "tqdm", "safetensors", "sklearn"}  # imported inside functions only
+OPTIONAL = {"matplotlib", "tqdm", "sklearn"}  # imported inside functions only
 
 
 def modules():
