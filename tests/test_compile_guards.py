@@ -314,6 +314,26 @@ def test_what_the_function_does_not_read_captures_nothing_anew():
     assert len(step.programs) == 1 and step.program.runs == 6
 
 
+def test_a_variable_that_is_called_like_an_attribute_is_another():
+    """The counter of a loop may be called `step`, as what the function calls of its optimizer is."""
+    code = """
+net = tr.nn.Linear(3, 2, seed=0)
+optimizer = tr.optim.SGD(net.parameters())
+@tr.compile
+def update(x):
+    optimizer.zero_grad()
+    loss = net(x).sum()
+    loss.backward()
+    optimizer.step()
+    return loss
+for step in range(6):
+    loss = update(x)
+"""
+    variables = {"tr": tr, "x": x_of(), "__name__": __name__}
+    exec(code, variables)
+    assert len(variables["update"].programs) == 1 and variables["update"].program.runs == 4
+
+
 def test_going_back_to_what_was_finds_the_old_program():
     config = Config()
     step = tr.compile(lambda x: tr.mul(x, config.bias))

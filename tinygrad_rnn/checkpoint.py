@@ -12,6 +12,7 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from io import BufferedIOBase
 from math import prod
 from typing import Any, BinaryIO
 
@@ -280,7 +281,7 @@ def _bytes_of(x: np.ndarray) -> Any:
     return x.reshape(-1).view(np.uint8)
 
 
-def _read_safetensors(f: BinaryIO, size: int) -> tuple[dict[str, np.ndarray], Metadata]:
+def _read_safetensors(f: BufferedIOBase, size: int) -> tuple[dict[str, np.ndarray], Metadata]:
     start = f.read(8)
     length = int.from_bytes(start, "little")
     if len(start) < 8 or length > min(size - 8, 100_000_000):

@@ -137,10 +137,10 @@ class Reach:
             for i in dis.get_instructions(code):
                 if i.opname == "STORE_ATTR":
                     self._stored.add(i.argval)
-                elif i.opname == "STORE_GLOBAL":
+                elif "GLOBAL" in i.opname:
                     variables.add(i.argval)
-            variables.update(name for name in code.co_names if name in f.__globals__)
-            self._names.update(code.co_names)
+                elif i.opname.startswith("LOAD") and i.argval in code.co_names:  # an attribute, a method, or one of a parent
+                    self._names.add(i.argval)
             self._names.update(c for c in code.co_consts if isinstance(c, str) and c.isidentifier())  # getattr(x, "name")
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
             self._place("cell", cell, None, name, False)
