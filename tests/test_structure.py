@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import ops_table
+import pytest
 
 import tinygrad_rnn
 
@@ -137,6 +138,7 @@ def test_the_table_of_ops_is_fresh():
     assert ops_table.PAGE.read_text() == ops_table.page(), "docs/OPS.md is stale: python tests/ops_table.py"
 
 
+@pytest.mark.kernels
 def test_the_readmes_python_runs():
     readme = README.read_text()
     blocks = re.findall(r"```python\n(.*?)```", readme, re.S)
