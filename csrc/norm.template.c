@@ -124,17 +124,31 @@ typedef struct {
         tgr_parallel(n[0] * n[1] * (cost), most, FN(name), &all); \
     }
 
+/* row i of layer_norm anew, if its mean is to be sharpened */
+static APART void FN(layer_norm_again)(const FN(norm) *a, ptrdiff_t i)
+{
+    const ptrdiff_t columns = a->n[1];
+    const real *w = a->p[4], *b = a->p[5], *x = (const real *)a->p[3] + i * columns;
+    real *y = (real *)a->p[0] + i * columns, *mean = (real *)a->p[1] + i, *rstd = (real *)a->p[2] + i;
+    real variance = FN(sum_about)(x, *mean, 1, columns, 1) / columns;
+    if (!FN(is_blurred)(*mean, variance)) return;
+    FN(sharpen)(mean, &variance, x, columns, 1);
+    *rstd = 1 / M(sqrt)(variance + (real)a->c[0]);
+    for (ptrdiff_t j = 0; j < columns; j++) y[j] = (x[j] - *mean) * *rstd * (w ? w[j] : 1) + (b ? b[j] : 0);
+}
+
 static void FN(layer_norm_part)(const void *context, int part, int parts)
 {
     const FN(norm) *a = context;
-    const ptrdiff_t columns = a->n[1];
+    const ptrdiff_t columns = a->n[1], from = a->n[0] * part / parts, to = a->n[0] * (part + 1) / parts;
     const real *restrict w = a->p[4], *restrict b = a->p[5];
-    for (ptrdiff_t i = a->n[0] * part / parts; i < a->n[0] * (part + 1) / parts; i++) {
+    int blurred = 0;
+    for (ptrdiff_t i = from; i < to; i++) {
         real *restrict y = (real *)a->p[0] + i * columns;
         const real *restrict x = (const real *)a->p[3] + i * columns;
-        real mean = FN(sum_contiguous)(x, columns) / columns, variance = FN(sum_squares)(x, mean, columns) / columns;
-        if (FN(is_blurred)(mean, variance)) FN(sharpen)(&mean, &variance, x, columns, 1);
+        const real mean = FN(sum_contiguous)(x, columns) / columns, variance = FN(sum_squares)(x, mean, columns) / columns;
         const real rstd = 1 / M(sqrt)(variance + (real)a->c[0]);
+        blurred |= FN(is_blurred)(mean, variance);
         ((real *)a->p[1])[i] = mean;
         ((real *)a->p[2])[i] = rstd;
         for (ptrdiff_t j = 0; j < columns; j++) y[j] = (x[j] - mean) * rstd;
@@ -143,6 +157,7 @@ static void FN(layer_norm_part)(const void *context, int part, int parts)
         if (b)
             for (ptrdiff_t j = 0; j < columns; j++) y[j] += b[j];
     }
+    for (ptrdiff_t i = from; blurred && i < to; i++) FN(layer_norm_again)(a, i);
 }
 
 /* y(rows, columns) = (x - mean) rstd w(columns) + b(columns), mean(rows) and rstd(rows) = 1 / sqrt(variance + c[0]) being those of
@@ -206,7 +221,7 @@ static void FN(moments_part)(const void *context, int part, int parts)
         FN(sum_squares_rows)(variance, x + j, mean, a->n[0], columns, a->n[1]);
         for (ptrdiff_t l = 0; l < columns; l++) variance[l] /= a->n[0];
         int blurred = 0;
-        for (ptrdiff_t l = 0; l < columns; l++) blurred |= FN(is_blurred)(mean[l], variance[l]);
+        for (ptrdiff_t l = 0; a->n[0] > 1 && l < columns; l++) blurred |= FN(is_blurred)(mean[l], variance[l]);
         for (ptrdiff_t l = 0; blurred && l < columns; l++) FN(sharpen)(mean + l, variance + l, x + j + l, a->n[0], a->n[1]);
     }
 }
