@@ -3,6 +3,7 @@ combinations of what a function reads and of what is done to it; and what a func
 
 import asyncio
 import copy
+import dataclasses
 import gc
 import os
 import pickle
@@ -360,6 +361,264 @@ def test_arrays_are_watched_up_to_the_size_that_compile_names():
         array[-1, -1] = n // 3
         np.testing.assert_array_equal(step(x_of(n)).value, x_of(n) * np.float32(n // 3))
     assert len(step.programs) == 2
+
+
+# ---- ways to read a number: what is there before, the expression, and the change that puts NEW there
+
+OF_C = "class C:\n    v = 2.0\n    def m(self): return self.v\nc = C()\n"
+READERS = {
+    "a global that comes later": ("def h():\n    try: return G\n    except NameError: return 1.0", "h()", "G = NEW"),
+    "a builtin that is shadowed": ("", "abs(2.0)", "abs = lambda x: NEW"),
+    "globals()": ("G = 2.0", "globals().get('G')", "G = NEW"),
+    "an attribute of a function": ("def h(): return h.v\nh.v = 2.0", "h()", "h.v = NEW"),
+    "defaults": ("def h(a=2.0): return a", "h()", "h.__defaults__ = (NEW,)"),
+    "keyword defaults": ("def h(*, a=2.0): return a", "h()", "h.__kwdefaults__['a'] = NEW"),
+    "a name that is computed": ("class C: pass\nc = C(); c.v1 = 2.0", "getattr(c, f'v{1}')", "c.v1 = NEW"),
+    "a name with a computed end": ("class C: pass\nc = C(); c.v1 = 2.0; k = '1'", "getattr(c, 'v' + k)", "c.v1 = NEW"),
+    "a name from a list": ("class C: pass\nc = C(); c.a = 2.0; names = ['a']", "getattr(c, names[0])", "c.a = NEW"),
+    "methods by name": (f"{OF_C}c.k = 'm'\nC.get = lambda self: getattr(self, self.k)()", "c.get()", "c.v = NEW"),
+    "vars": ("class C: pass\nc = C(); c.v = 2.0", "sum(vars(c).values())", "c.v = NEW"),
+    "hasattr": ("class C: pass\nc = C()", "2.0 if hasattr(c, 'v') else 1.0", "c.v = NEW"),
+    "getattr with a default": ("class C: pass\nc = C()", "getattr(c, 'v', 1.0)", "c.v = NEW"),
+    "AttributeError": (
+        "class C: pass\nc = C()\ndef h():\n    try: return c.v\n    except AttributeError: return 1.0",
+        "h()",
+        "c.v = NEW",
+    ),
+    "a class attribute that comes later": (OF_C, "getattr(c, 'w', 1.0)", "C.w = NEW"),
+    "attrgetter": (f"import operator\n{OF_C}get = operator.attrgetter('v')", "get(c)", "c.v = NEW"),
+    "attrgetter of parts": (f"import operator\n{OF_C}c.i = C()", "operator.attrgetter('i.v')(c)", "c.i.v = NEW"),
+    "methodcaller": (f"import operator\n{OF_C}get = operator.methodcaller('m')", "get(c)", "c.v = NEW"),
+    "a private slot": (
+        "class C:\n    __slots__ = ('__v',)\n    def __init__(self): self.__v = 2.0\n"
+        "    def get(self): return self.__v\n    def put(self, v): self.__v = v\nc = C()",
+        "c.get()",
+        "c.put(NEW)",
+    ),
+    "a slot that is empty": ("class C: __slots__ = ('v',)\nc = C()", "getattr(c, 'v', 1.0)", "c.v = NEW"),
+    "a method": (OF_C, "c.m()", "C.m = lambda self: NEW"),
+    "a method of a base": (f"{OF_C}class D(C): pass\nd = D()", "d.m()", "C.m = lambda self: NEW"),
+    "a method over that of a base": (f"{OF_C}class D(C): pass\nd = D()", "d.m()", "D.m = lambda self: NEW"),
+    "an attribute over that of a base": (f"{OF_C}class D(C): pass\nd = D()", "d.v", "D.v = NEW"),
+    "a static method": ("class C:\n    m = staticmethod(lambda: 2.0)", "C.m()", "C.m = staticmethod(lambda: NEW)"),
+    "a class method": ("class C:\n    m = classmethod(lambda cls: 2.0)", "C.m()", "C.m = classmethod(lambda cls: NEW)"),
+    "a property": ("class C: v = property(lambda self: 2.0)\nc = C()", "c.v", "C.v = property(lambda self: NEW)"),
+    "an operator": ("class C:\n    def __call__(self): return 2.0\nc = C()", "c()", "C.__call__ = lambda self: NEW"),
+    "another class": (f"{OF_C}class D: v = 3.0\n", "c.v", "c.__class__ = D; D.v = NEW"),
+    "a metaclass": ("class M(type): v = 2.0\nclass C(metaclass=M): pass", "C.v", "M.v = NEW"),
+    "what a constructor reads": ("k = [2.0]\nclass C:\n    def __init__(self): self.v = k[0]", "C().v", "k[0] = NEW"),
+    "a descriptor": (
+        "class D:\n    def __get__(self, x, cls): return x._v\nclass C: v = D()\nc = C(); c._v = 2.0",
+        "c.v",
+        "c._v = NEW",
+    ),
+    "the state of a descriptor": (
+        "class D:\n    k = 1.0\n    def __get__(self, x, cls): return self.k\nd = D()\nclass C: v = d\nc = C()",
+        "c.v",
+        "d.k = NEW",
+    ),
+    "cached_property": (
+        f"import functools\n{OF_C}class D(C):\n    @functools.cached_property\n    def w(self): return self.v\nd = D()",
+        "d.w",
+        "d.v = NEW; del d.w",
+    ),
+    "a cached_property that is set": (
+        f"import functools\n{OF_C}class D(C):\n    @functools.cached_property\n    def w(self): return self.v\nd = D()",
+        "d.w",
+        "d.w = NEW",
+    ),
+    "partialmethod": (f"import functools\n{OF_C}C.n = functools.partialmethod(C.m)", "c.n()", "c.v = NEW"),
+    "keywords of a partial": ("import functools\nh = functools.partial(dict, v=2.0)", "h()['v']", "h.keywords['v'] = NEW"),
+    "singledispatch": (
+        "import functools\n@functools.singledispatch\ndef h(x): return 2.0",
+        "h(1)",
+        "h.register(int, lambda x: NEW)",
+    ),
+    "what numpy calls": ("k = 2.0\nh = np.vectorize(lambda x: x * k)", "h(1.0)", "k = NEW"),
+    "made by the first call": (
+        "class C:\n    v = None\n    def get(self):\n        if self.v is None: self.v = 2.0\n        return self.v\nc = C()",
+        "c.get()",
+        "c.v = NEW",
+    ),
+    "an object that the first call makes": (
+        f"{OF_C}d = {{}}\ndef h():\n    if 'c' not in d: d['c'] = C()\n    return d['c'].v",
+        "h()",
+        "d['c'].v = NEW",
+    ),
+    "the order of a dictionary": ("d = {'a': 2.0, 'b': 3.0}", "next(iter(d.values()))", "d['a'] = d.pop('a')"),
+    "the order of an OrderedDict": (
+        "import collections\nd = collections.OrderedDict(a=2.0, b=3.0)",
+        "next(iter(d.values()))",
+        "d.move_to_end('a')",
+    ),
+    "keys": (f"{OF_C}d = {{c: 1}}", "sum(k.v for k in d)", "c.v = NEW"),
+    "defaultdict": ("import collections\nd = collections.defaultdict(lambda: 2.0)", "d['v']", "d['v'] = NEW"),
+    "default_factory": (
+        "import collections\nd = collections.defaultdict(lambda: 2.0)",
+        "d['v']",
+        "d.clear(); d.default_factory = lambda: NEW",
+    ),
+    "an attribute of a dictionary": ("class D(dict): pass\nd = D(a=1); d.v = 2.0", "d.v", "d.v = NEW"),
+    "a dictionary of attributes": (
+        "class D(dict):\n    __getattr__ = dict.__getitem__\nd = D(v=2.0)",
+        "d.v",
+        "d['v'] = NEW",
+    ),
+    "an attribute of a list": ("class L(list): pass\nl = L(); l.v = 2.0", "l.v", "l.v = NEW"),
+    "a method of a list": ("k = 2.0\nclass L(list):\n    def m(self): return k\nl = L()", "l.m()", "k = NEW"),
+    "an attribute of a tuple": ("class T(tuple): pass\nt = T(); t.v = 2.0", "t.v", "t.v = NEW"),
+    "an attribute of an array": ("class A(np.ndarray): pass\na = np.ones(2).view(A); a.v = 2.0", "a.v", "a.v = NEW"),
+    "a named tuple's property": (
+        "import typing\nk = 2.0\nclass T(typing.NamedTuple):\n    a: int\n    v = property(lambda self: k)\nt = T(1)",
+        "t.v",
+        "k = NEW",
+    ),
+    "UserDict": ("import collections\nd = collections.UserDict(v=2.0)", "d['v']", "d['v'] = NEW"),
+    "UserList": ("import collections\nd = collections.UserList([2.0])", "d[0]", "d[0] = NEW"),
+    "ChainMap": ("import collections\na = {}\nd = collections.ChainMap(a, {'v': 2.0})", "d['v']", "a['v'] = NEW"),
+    "ConfigParser": (
+        "import configparser\nd = configparser.ConfigParser(); d['a'] = {'v': '2'}",
+        "float(d['a']['v'])",
+        "d['a']['v'] = str(NEW)",
+    ),
+    "mappingproxy": ("import types\na = {'v': 2.0}\nd = types.MappingProxyType(a)", "d['v']", "a['v'] = NEW"),
+    "a view of values": ("a = {'v': 2.0}\nd = a.values()", "sum(d)", "a['v'] = NEW"),
+    "a method of a dictionary": ("d = {'v': 2.0}\nget = d.get", "get('v')", "d['v'] = NEW"),
+    "bytearray": ("d = bytearray(b'ab')", "float(d[0])", "d[0] = int(NEW)"),
+    "memoryview": ("import array\na = array.array('d', [2.0])\nd = memoryview(a)", "d[0]", "a[0] = NEW"),
+    "an array of objects": ("a = np.array([[2.0, None]], object)", "a[0, 0]", "a[0, 0] = NEW"),
+    "a list in an array of objects": ("l = [2.0]\na = np.array([None], object); a[0] = l", "a[0][0]", "l[0] = NEW"),
+    "weakref": (f"import weakref\n{OF_C}r = weakref.ref(c)", "r().v", "c.v = NEW"),
+    "WeakValueDictionary": (f"import weakref\n{OF_C}d = weakref.WeakValueDictionary(c=c)", "d['c'].v", "c.v = NEW"),
+    "WeakKeyDictionary": (f"import weakref\n{OF_C}d = weakref.WeakKeyDictionary({{c: 2.0}})", "d[c]", "d[c] = NEW"),
+    "itertools.repeat": ("import itertools\nl = [2.0]\nr = itertools.repeat(l)", "next(r)[0]", "l[0] = NEW"),
+    "match": (f"{OF_C}def h():\n    match c:\n        case C(v=v): return v", "h()", "c.v = NEW"),
+    "an import inside": (
+        "import sys, types\nsys.modules['of_a_user'] = u = types.ModuleType('of_a_user'); u.v = 2.0\n"
+        "def h():\n    from of_a_user import v\n    return v",
+        "h()",
+        "u.v = NEW",
+    ),
+    "__getattr__ of a module": (
+        "import types\nu = types.ModuleType('u')\nexec('d = {\"v\": 2.0}\\ndef __getattr__(n): return d[n]', vars(u))",
+        "u.v",
+        "u.d['v'] = NEW",
+    ),
+    "the sign of zero": ("k = np.float32(0.0)", "np.copysign(1.0, k)", "k = np.float32(-0.0)"),
+    "the sign of a complex zero": ("k = 0j", "np.copysign(1.0, k.real)", "k = -0j"),
+    "a number with an attribute": (
+        "class F(float): pass\nk = F(2.0); k.v = 2.0",
+        "k.v",
+        "k = F(2.0); k.v = NEW",
+    ),
+    "requires_grad": (
+        "p = tr.nn.Parameter(np.ones(2))",
+        "float(p.requires_grad)",
+        "p.requires_grad = not p.requires_grad",
+    ),
+    "the array of a buffer": (
+        "b = tr.nn.module.Buffer(np.ones(2))",
+        "float(b.value[0])",
+        "b.value = np.full(2, NEW)",
+    ),
+}
+KINDS = {
+    "function": "def step(x): return tr.mul(x, 0.5) * float({})",
+    "method": "class T:\n    def go(self, x): return tr.mul(x, 0.5) * float({})\nstep = T().go",
+    "module": "class N(tr.nn.Module):\n    def forward(self, x): return tr.mul(x, 0.5) * float({})\nstep = N()",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reader", READERS)
+def test_a_number_is_seen_however_it_is_read(monkeypatch, reader, kind):
+    before, read, change = READERS[reader]
+
+    def results(compiled):
+        user = types.ModuleType(f"a_user_{compiled}")
+        monkeypatch.setitem(sys.modules, user.__name__, user)
+        user.np, user.tr = np, tr
+        exec(f"{before}\n{KINDS[kind].format(read)}", vars(user))
+        step, seen = tr.compile(user.step) if compiled else user.step, []
+        for n in range(8):
+            if n in (3, 6):
+                exec(change.replace("NEW", f"{n + 4.0}") if n == 3 or "del " not in change else "", vars(user))
+            seen.append(step(x_of(n)).value.copy())
+        return seen, step
+
+    expected, _ = results(False)
+    got, step = results(True)
+    np.testing.assert_array_equal(got, expected)
+    assert not np.array_equal(expected[3] / x_of(3), expected[2] / x_of(2)) and step._captures <= 3
+
+
+def test_reading_by_name_captures_nothing_anew_for_what_it_does_not_read():
+    class Numbered(tr.nn.Module):
+        def __init__(self):
+            self.l0, self.l1 = (tr.nn.Linear(3, 3, seed=n) for n in range(2))
+
+        def forward(self, x):
+            for n in range(2):
+                x = getattr(self, f"l{n}")(x)
+            return x
+
+    @dataclasses.dataclass
+    class Config:
+        scale: float = 2.0
+        lr: float = 0.1
+
+    config = Config()
+
+    class Trainer:
+        """Of a usual kind: constant names, counters and histories beside them."""
+
+        def __init__(self):
+            self.net, self.scale, self.count, self.history = Numbered(), 2.0, 0, []
+            self.optimizer = tr.optim.SGD(self.net.parameters(), lr=0.1)
+
+        def step(self, x):
+            net = getattr(self, "net")  # noqa: B009
+            loss = net(x).sum() * getattr(self, "scale", 1.0) * config.scale if hasattr(self, "net") else x
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            return loss
+
+    trainer = Trainer()
+    step = tr.compile(trainer.step)
+    for n in range(8):
+        trainer.history.append(step(x_of(n)).item())
+        trainer.count += 1
+        trainer.optimizer.lr *= 0.9
+    assert step.program.runs == 6 and len(step.programs) == 1
+
+
+def test_a_layer_of_the_library_may_be_given_another_forward():
+    net = tr.nn.Linear(3, 3, seed=0)
+    step = tr.compile(lambda x: net(x))
+    for n in range(6):
+        if n == 3:
+            net.forward = lambda x: tr.mul(x, 3.0)
+        np.testing.assert_allclose(step(x_of(n)).value, net(x_of(n)).value, rtol=1e-6)
+    assert len(step.programs) == 2
+
+
+def test_an_array_that_the_first_call_makes_is_not_stored_by_later_ones():
+    holder = types.SimpleNamespace(mask=None)
+
+    def step(x):
+        if holder.mask is None:
+            holder.mask = np.ones(3, np.float32)
+        return tr.mul(x, float(holder.mask[0]))
+
+    step = tr.compile(step)
+    for n in range(9):
+        if n == 3:
+            holder.mask[0] = 5.0
+        if n == 6:
+            holder.mask = np.full(3, 7.0, np.float32)
+        np.testing.assert_array_equal(step(x_of(n)).value, x_of(n) * np.float32([1, 5, 7][n // 3]))
+        assert holder.mask[0] == [1, 5, 7][n // 3]
 
 
 # ---- what a function leaves behind

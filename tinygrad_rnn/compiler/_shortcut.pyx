@@ -12,7 +12,9 @@ cdef extern from "Python.h":
     ctypedef struct PyTypeObject
     object PyType_GenericAlloc(PyTypeObject *kind, Py_ssize_t items)
     PyObject *PyDict_GetItemWithError(object holder, object key) except? NULL
+    int PyDict_Next(object holder, Py_ssize_t *at, PyObject **key, PyObject **value)
     PyObject *PyCell_GET(object cell)
+    PyObject *_PyType_Lookup(PyTypeObject *cls, object name)
     ctypedef struct PyMemberDef:
         Py_ssize_t offset
     ctypedef struct PyMemberDescrObject:
@@ -39,19 +41,22 @@ cdef class Watch:
 
     alike        whether two values that are not one object are the same all the same
     same_values  the same of two arrays
+    contents     a copy of the structure of a container
+    missing      what stands for a value where there is none
     places       (kind, holder, key, value) as reach.Place has them
     arrays       (label, array, a copy of it)"""
 
-    cdef tuple cells, entries, attributes, contents, arrays
-    cdef object alike, same_values
+    cdef tuple cells, entries, attributes, statics, classes, containers, arrays
+    cdef object alike, same_values, contents, missing
 
-    def __init__(self, alike, same_values, places, arrays=()):
+    def __init__(self, alike, same_values, contents, missing, places, arrays=()):
         def of(*kinds):
             return tuple([tuple(place[1:]) for place in places if place[0] in kinds])
 
-        self.alike, self.same_values = alike, same_values
+        self.alike, self.same_values, self.contents, self.missing = alike, same_values, contents, missing
         self.cells, self.entries = of("cell"), of("entry")
-        self.attributes, self.contents = of("attribute"), of("contents")
+        self.attributes, self.containers = of("attribute"), of("contents")
+        self.statics, self.classes = of("static"), of("class")
         self.arrays = tuple([(array, copy) for _, array, copy in arrays])
 
     cpdef bint same(self) except -1:
@@ -64,25 +69,21 @@ cdef class Watch:
                 return False
         for holder, key, value in self.entries:
             found = PyDict_GetItemWithError(holder, key)
-            if found != <PyObject *>value and not self.absent_or_alike(found, value):
+            if found != <PyObject *>value and not (value is self.missing if found == NULL else self.alike(<object>found, value)):
+                return False
+        for cls, name, value in self.statics:
+            found = _PyType_Lookup(<PyTypeObject *>cls, name)
+            if found != <PyObject *>value and not (value is self.missing if found == NULL else self.alike(<object>found, value)):
+                return False
+        for holder, _, cls in self.classes:
+            if type(holder) is not cls:
                 return False
         for holder, key, value in self.attributes:
-            now = getattr(holder, key, None)
+            now = getattr(holder, key, self.missing)
             if now is not value and not self.alike(now, value):
                 return False
-        for holder, _, value in self.contents:
-            if len(holder) != len(<tuple>value):
-                return False
-            if type(holder) is list:
-                for n in range(len(<tuple>value)):
-                    if (<list>holder)[n] is not (<tuple>value)[n] and not self.alike((<list>holder)[n], (<tuple>value)[n]):
-                        return False
-            elif isinstance(holder, dict):
-                for key, old in <tuple>value:
-                    found = PyDict_GetItemWithError(holder, key)
-                    if found != <PyObject *>old and (found == NULL or not self.alike(<object>found, old)):
-                        return False
-            elif not self.alike(tuple(holder), value):
+        for holder, _, value in self.containers:
+            if not self.contain(holder, value):
                 return False
         for array, copy in self.arrays:
             if alike(<cnp.ndarray>array, <cnp.ndarray>copy, cnp.PyArray_TYPE(<cnp.ndarray>copy), <cnp.ndarray>copy):
@@ -91,9 +92,30 @@ cdef class Watch:
                 return False
         return True
 
-    cdef bint absent_or_alike(self, PyObject *found, value) except -1:
-        """What an entry holds against what it held, which is an object of another kind where there was none."""
-        return type(value).__name__ == "_Missing" if found == NULL else self.alike(<object>found, value)
+    cdef bint contain(self, holder, tuple values) except -1:
+        """Whether a container holds these values, in this order."""
+        cdef PyObject *key
+        cdef PyObject *found
+        cdef Py_ssize_t n = 0, at = 0
+        if type(holder) is list:
+            if len(<list>holder) != len(values):
+                return False
+            for n in range(len(values)):
+                if (<list>holder)[n] is not values[n] and not self.alike((<list>holder)[n], values[n]):
+                    return False
+            return True
+        if type(holder) is not dict:
+            return self.alike(self.contents(holder), values)
+        if len(<dict>holder) != len(values):
+            return False
+        for name, old in values:
+            if not PyDict_Next(holder, &at, &key, &found):
+                return False
+            if key != <PyObject *>name and not self.alike(<object>key, name):
+                return False
+            if found != <PyObject *>old and not self.alike(<object>found, old):
+                return False
+        return True
 
 
 cdef class Shortcut:

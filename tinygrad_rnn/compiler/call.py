@@ -46,6 +46,16 @@ class _Recorded(NamedTuple):
     memory: Memory
     instructions: list[Instruction]
 
+    def touched(self) -> Callable[[np.ndarray], bool]:
+        """Whether the kernels read an array or write to it."""
+        buffers = {p.buffer for i in self.instructions for p in i.places if p is not None}
+
+        def is_touched(array: np.ndarray) -> bool:
+            place = self.memory.place_of(array)
+            return place is not None and place.buffer in buffers
+
+        return is_touched
+
 
 class CapturedCall:
     """A call of `fn` that was captured. It runs in the constructor, `results` being what it returned, without graphs.
@@ -87,16 +97,10 @@ class CapturedCall:
         check_results(output)
         self._modes = [(module, mode) for module, mode in capture.modes.values() if mode is not None]
         memory = capture.memory()
-        instructions = capture.instructions(memory)
-        touched = {p.buffer for i in instructions for p in i.places if p is not None}
-
-        def is_touched(array: np.ndarray) -> bool:
-            place = memory.place_of(array)
-            return place is not None and place.buffer in touched
-
-        self.guards.seal(is_touched)
+        self._recorded: _Recorded | None = _Recorded(capture, tape, output, memory, capture.instructions(memory))
+        self.guards.seal(self._recorded.touched())
         output = output, [value for _, value in self.guards.stores]
-        self._recorded: _Recorded | None = _Recorded(capture, tape, output, memory, instructions)
+        self._recorded = self._recorded._replace(output=output)
         self.results: Any = self._delivered(output)
         self.program: Program | None = None
         self._graph: LiveGraph | None = None
@@ -182,8 +186,12 @@ class CapturedCall:
         bound: list[Tensor] = []
         # the function sees what it saw in the capture: copies, in that layout
         arguments, keywords = rebuilt((arguments, keywords), iter([own.copy(order="K") for own in self.inputs]), bound)
+        guards = Guards(fn, others((*arguments, *keywords.values())))
         with Tape() as tape:
             output = fn(*arguments, **keywords)
+        guards.seal(recorded.touched())
+        kept = self.guards.settle(guards)
+        recorded = self._recorded = recorded._replace(output=(recorded.output[0], [recorded.output[1][n] for n in kept]))
         output = output, [place.read() for place, _ in self.guards.stores]
         results = self._delivered(output)
         self._hand_over(tensors, bound)

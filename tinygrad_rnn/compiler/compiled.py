@@ -50,9 +50,14 @@ def compile(
     tensor, not through `.value` or `.numpy()` either, which nothing can detect.
 
     What `fn` reads beside its arguments may change between calls, and is captured anew then: variables and attributes that its
-    code names, or that of functions and methods it calls, all attributes of modules, lists, dictionaries, and arrays that numpy
-    or Python reads (of up to 1 MiB, and 10,000 entries of a list). Not seen is what only an iterator, a file or another library
-    knows. Each mode of modules, train() or eval(), has a program of its own, and so has each state that `fn` has met.
+    code names, or that of functions, methods and classes it uses, and these themselves; all attributes of modules; entries of
+    lists, dictionaries and other collections (of up to 10,000); and arrays that numpy or Python reads (of up to 1 MiB). Each
+    mode of modules, train() or eval(), has a program of its own, and so has each state that `fn` has met.
+
+    Not seen is a change of what only an iterator, a file, the environment, a context variable, a clock or another library
+    knows; of variables that `fn` finds by computed names or eval(); of attributes put into a module past setattr; of classes
+    that are registered or derived; and of the entries of parameters, buffers and gradients or the settings of optimizers, where
+    Python instead of an op reads them, or of which array `.grad` is. Programs keep what weak references hold alive.
 
     fn        takes arrays and tensors (which may differ from call to call in their values), numbers and strings (a program for
               each value), modules, optimizers and other objects, and lists, tuples and dictionaries of these; returns tensors,

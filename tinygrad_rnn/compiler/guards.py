@@ -3,7 +3,6 @@ there: a replay runs none of its Python."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,10 +13,11 @@ from ..nn.module import CHANGES
 from ..tape import CaptureError
 from ..tensor import Tensor
 from .comparison import CARRIED_OUT, same_values
-from .reach import MISSING, Place, Reach
+from .reach import MISSING, Place, Reach, contents
 from .shortcut import Watch
 
 _NUMBERS = (bool, int, float, complex, str, bytes, type(None))
+_EQUAL = frozenset({bool, int, str, bytes, slice, range})
 
 
 def alike(a: Any, b: Any) -> bool:
@@ -26,11 +26,13 @@ def alike(a: Any, b: Any) -> bool:
         return True
     if type(a) is not type(b):
         return False
-    if isinstance(a, float):
-        return (a == b and math.copysign(1, a) == math.copysign(1, b)) or (a != a and b != b)
     if isinstance(a, tuple):
         return len(a) == len(b) and all(map(alike, a, b))
-    return isinstance(a, (*_NUMBERS, np.generic, np.dtype, slice)) and bool(a == b)
+    if isinstance(a, np.generic):
+        return a.dtype == b.dtype and not a.dtype.hasobject and a.tobytes() == b.tobytes()
+    if type(a) in (float, complex):
+        return repr(a) == repr(b)  # 0.0 and -0.0 are equal, and nan is not
+    return (type(a) in _EQUAL or isinstance(a, np.dtype)) and bool(a == b)
 
 
 class Guards:
@@ -46,7 +48,7 @@ class Guards:
         self._of_modules = [(place, place.read()) for place in reach.modules]
         self._arrays = [(label, array, array.copy()) for label, array in reach.arrays]
         self.stores: list[tuple[Place, Any]] = []
-        self.outside = self.of_modules = Watch(alike, same_values, [])
+        self.outside = self.of_modules = Watch(alike, same_values, contents, MISSING, [])
 
     def seal(self, touched: Callable[[np.ndarray], bool]) -> None:
         """After the call: leave out what the function itself has changed, and the arrays that its kernels touch, which a replay
@@ -60,9 +62,32 @@ class Guards:
                 )
         self._before = self._unchanged(self._before)
         self._of_modules = self._unchanged(self._of_modules)
-        self.outside = Watch(alike, same_values, [(*place[:3], value) for place, value in self._before], self._arrays)
-        self.of_modules = Watch(alike, same_values, [(*place[:3], value) for place, value in self._of_modules])
+        self._watch()
+
+    def _watch(self) -> None:
+        self.outside = Watch(
+            alike, same_values, contents, MISSING, [(*place[:3], value) for place, value in self._before], self._arrays
+        )
+        self.of_modules = Watch(
+            alike, same_values, contents, MISSING, [(*place[:3], value) for place, value in self._of_modules]
+        )
         self._changes = CHANGES.attributes
+
+    def settle(self, later: Guards) -> list[int]:
+        """Take over what another run of the function, sealed too, has found unchanged: what the first run made, and all runs
+        find, is watched as well. Returns the indices of the stores that such a run still makes."""
+        made = {place.identity for place, _ in later.stores}
+        if made <= {place.identity for place, _ in self.stores}:
+            kept = [n for n, (place, _) in enumerate(self.stores) if place.identity in made]
+        else:
+            kept = list(range(len(self.stores)))
+        self.stores = [self.stores[n] for n in kept]
+        stored = {place.identity for place, _ in self.stores}
+        self._before = [(place, value) for place, value in later._before if place.identity not in stored]
+        self._of_modules = [(place, value) for place, value in later._of_modules if place.identity not in stored]
+        self._arrays = later._arrays
+        self._watch()
+        return kept
 
     def _unchanged(self, places: list[tuple[Place, Any]]) -> list[tuple[Place, Any]]:
         kept = []

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import dis
 import functools
+import gc
+import importlib.util
 import sys
 import sysconfig
 import types
-from collections import deque
-from collections.abc import Iterable, Iterator
+import weakref
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from inspect import getattr_static
 from typing import Any, NamedTuple
 
@@ -35,9 +38,10 @@ MISSING = _Missing()
 
 
 class Place(NamedTuple):
-    """Where a value is found: the contents of a cell, an entry of a dictionary, an attribute, or all of a container.
+    """Where a value is found: the contents of a cell, an entry of a dictionary, an attribute, what the classes that an object's
+    class inherits from have under a name, the class of an object, or all of a container.
 
-    kind   "cell", "entry", "attribute" or "contents"
+    kind   "cell", "entry", "attribute", "static", "class" or "contents"
     label  in words
     ours   belongs to a module, an optimizer or another object of this library"""
 
@@ -46,6 +50,10 @@ class Place(NamedTuple):
     key: Any
     label: str
     ours: bool
+
+    @property
+    def identity(self) -> tuple:
+        return self.kind, id(self.holder), self.key
 
     def read(self) -> Any:
         """The value; MISSING where there is none. Of a container, a copy of its structure."""
@@ -58,16 +66,25 @@ class Place(NamedTuple):
             return self.holder.get(self.key, MISSING) if isinstance(self.holder, dict) else self.holder[self.key]
         if self.kind == "attribute":
             return getattr(self.holder, self.key, MISSING)
-        return tuple(self.holder.items()) if isinstance(self.holder, dict) else tuple(self.holder)
+        if self.kind == "static":
+            return _static(self.holder, self.key)
+        return type(self.holder) if self.kind == "class" else contents(self.holder)
 
     def write(self, value: Any) -> None:
-        """Put another value there; not for a container."""
+        """Put another value there; not for a class or a container."""
         if self.kind == "cell":
             self.holder.cell_contents = value
         elif self.kind == "entry":
             self.holder[self.key] = value
         else:
             setattr(self.holder, self.key, value)
+
+
+def contents(x: Any) -> tuple:
+    """The entries of a container, in their order; of a mapping, pairs."""
+    if isinstance(x, Mapping):
+        return tuple(x.items())
+    return tuple(x.flat if isinstance(x, np.ndarray) else x)
 
 
 class Reach:
@@ -79,13 +96,16 @@ class Reach:
         roots = [(fn, "", False), *((x, "", False) for x in arguments)]
         self._names: set[str] = set()
         self._stored: set[str] = set()
+        self._asked: set[str] = set()  # whether they are there is asked
+        self._computed: set[Any] = set()  # classes of objects whose attributes are read by names that are computed
         known = -1
-        while known != len(self._names):  # an object is looked at once all names are known
-            known = len(self._names)
+        while known != len(self._names) + len(self._asked) + len(self._computed):  # an object is looked at once all are known
+            known = len(self._names) + len(self._asked) + len(self._computed)
             self._places: dict[tuple, Place] = {}
             self._of_modules: dict[tuple, Place] = {}
             self._arrays: dict[int, tuple[str, np.ndarray]] = {}
             self._seen: dict[int, Any] = {}
+            self._classes: set[type] = set()
             self._roots = {_root(getattr(inner, "__module__", None)) for inner in (fn, getattr(fn, "__func__", None))}
             self._stack: list[tuple[Any, str, bool]] = roots[::-1]
             while self._stack:
@@ -106,85 +126,162 @@ class Reach:
         elif isinstance(x, types.MethodType):
             self._stack += [(x.__func__, label, ours), (x.__self__, label, ours)]
         elif isinstance(x, functools.partial):
-            self._stack += [(y, label, ours) for y in (x.func, *x.args, *x.keywords.values())]
-        elif isinstance(x, (staticmethod, classmethod)):
-            self._stack.append((x.__func__, label, ours))
-        elif isinstance(x, property):
-            self._stack += [(f, label, ours) for f in (x.fget, x.fset)]
+            self._stack += [(y, label, ours) for y in (x.func, x.args, x.keywords)]
+        elif isinstance(x, weakref.ref):
+            self._stack.append((x(), label, ours))
         elif isinstance(x, np.ndarray):
             self._array(x, label, ours)
         elif isinstance(x, Tensor):
+            if "requires_grad" in self._names:
+                self._place("attribute", x, "requires_grad", f"{label}.requires_grad", ours)
             if not isinstance(x, Parameter) and not ours:
                 self._place("attribute", x, "value", f"{label}.value", ours)
                 self._array(x.value, label, ours)
-        elif isinstance(x, (Buffer, Generator, np.generic, np.dtype)):
+        elif isinstance(x, Buffer):  # setting another array counts as a change
+            self._place("attribute", x, "value", f"{label}.value", True, self._of_modules)
+        elif isinstance(x, (Generator, np.generic, np.dtype)):
             pass
         elif isinstance(x, types.ModuleType):
             if not self._foreign(x.__name__):
-                self._entries(vars(x), label, ours, self._names & vars(x).keys())
+                self._entries(vars(x), label, ours, (self._names | {"__getattr__"}) & vars(x).keys())
         elif isinstance(x, type):
             self._class(x, label)
-        elif isinstance(x, (list, tuple, dict, set, frozenset, deque)):
+            self._class(type(x), label)  # a metaclass
+            for name in ("__init__", "__new__"):
+                if isinstance(made := _static(x, name), (types.FunctionType, staticmethod)):
+                    self._function(getattr(made, "__func__", made), makes=True)
+        elif issubclass(kind, _CONTAINERS) and self._iterates_itself(kind):  # isinstance() may run code of a user
             self._container(x, label, ours)
         else:
             self._object(x, label, ours)
+            return
+        if issubclass(kind, (np.ndarray, Tensor, *_CONTAINERS)) and not self._foreign(kind.__module__):
+            self._object(x, label, ours)  # of a class of the user
 
-    def _function(self, f: types.FunctionType) -> None:
+    def _function(self, f: types.FunctionType, owner: type | None = None, makes: bool = False) -> None:
+        """owner: the class that it is a method of. makes: whether it is called with an object that it makes, so that what it
+        stores there is nothing that was there before."""
         if self._foreign(f.__module__):
+            if _root(f.__module__) != _LIBRARY:  # it calls what it was given
+                self._stack += [(_content(cell), f.__name__, False) for cell in f.__closure__ or ()]
             return
         variables: set[str] = set()
-        for code in _codes(f.__code__):
-            for i in dis.get_instructions(code):
-                if i.opname == "STORE_ATTR":
-                    self._stored.add(i.argval)
-                elif "GLOBAL" in i.opname:
-                    variables.add(i.argval)
-                elif i.opname.startswith("LOAD") and i.argval in code.co_names:  # an attribute, a method, or one of a parent
-                    self._names.add(i.argval)
-            self._names.update(c for c in code.co_consts if isinstance(c, str) and c.isidentifier())  # getattr(x, "name")
+        for code in map(_reading, _codes(f.__code__)):
+            variables |= code.variables
+            self._names |= code.names
+            self._stored |= set() if makes else code.stored
+            self._asked |= code.asked
+            self._computed.update(object if owner is None or not of_self else owner for of_self in code.computed)
+            for name, level in code.imports:
+                self._imported(f, name, level)
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
             self._place("cell", cell, None, name, False)
         self._entries(f.__globals__, "", False, variables)
-        self._stack += [(x, f.__name__, False) for x in (*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values())]
+        if f.__defaults__:
+            self._place("attribute", f, "__defaults__", f"the defaults of {f.__name__}", False)
+        self._stack.append((f.__kwdefaults__, f"the defaults of {f.__name__}", False))
+        self._entries(f.__dict__, f.__name__, False, self._names & f.__dict__.keys())
+
+    def _imported(self, f: types.FunctionType, name: str, level: Any) -> None:
+        """Visit the modules that code imports by a name."""
+        if level:
+            name = importlib.util.resolve_name("." * level + name, f.__globals__.get("__package__") or _root(f.__module__))
+        while name:
+            self._stack.append((sys.modules.get(name), name, False))
+            name = name.rpartition(".")[0]
 
     def _class(self, cls: type, label: str) -> None:
+        """What the classes of a user that a class inherits from have under the names that count."""
+        if cls in self._classes:
+            return
+        self._classes.add(cls)
+        names: dict[str, type] = {}
         for c in cls.__mro__:
             if self._foreign(c.__module__):
                 continue
             self._roots.add(_root(c.__module__))
+            if "__getattr__" in vars(c) or "__getattribute__" in vars(c):
+                self._computed.add(c)
+            every = not self._computed.isdisjoint(cls.__mro__)
             for name, value in vars(c).items():
-                if isinstance(value, (types.FunctionType, staticmethod, classmethod, property)):
-                    if name in self._names or name == "forward" or (name[:2] == "__" and name != "__init__"):
-                        self._stack.append((value, label, False))
-                elif name in self._names and not hasattr(type(value), "__get__"):
-                    self._place("attribute", c, name, f"{c.__name__}.{name}", False)
+                method = isinstance(value, (types.FunctionType, staticmethod, classmethod, property))
+                if name[:2] == "__" == name[-2:]:
+                    counts = (
+                        method
+                        and name not in ("__init__", "__new__")
+                        or name in self._names
+                        and not hasattr(type(value), "__get__")
+                    )
+                else:
+                    counts = every or name in self._names or name == "forward"
+                if counts:
+                    names.setdefault(name, c)
+                    for part in _functions(value):
+                        self._seen[id(part)] = part
+                        self._function(part, owner=c)
+            for name in self._asked:
+                names.setdefault(name, c)
+        for name, c in names.items():
+            self._place("static", cls, name, f"{c.__name__}.{name}", False)
+
+    def _iterates_itself(self, kind: type) -> bool:
+        """Whether no code of a user is run when the entries of such a container are looked at."""
+        found = [_static(kind, name) for name in ("__iter__", "__getitem__", "__len__")]
+        return not any(isinstance(f, types.FunctionType) and not self._foreign(f.__module__) for f in found)
 
     def _container(self, x: Any, label: str, ours: bool) -> None:
-        if isinstance(x, (list, dict, set, deque)) and len(x) <= _MOST:
+        try:
+            entries = contents(x)
+        except Exception:  # another library's
+            return
+        if len(entries) <= _MOST and not isinstance(x, _UNCHANGING):
             self._add(Place("contents", x, None, label, ours))
-        entries = x.items() if isinstance(x, dict) else enumerate(x)
-        self._stack += [(y, f"{label}[{n!r}]", ours) for n, y in list(entries)[:_MOST]]
+        entries = entries[:_MOST]
+        if isinstance(x, Mapping):
+            self._stack += [(key, label, ours) for key, _ in entries]
+        else:
+            entries = tuple(enumerate(entries))
+        self._stack += [(y, f"{label}[{n!r}]", ours) for n, y in entries]
+        if isinstance(x, defaultdict):
+            self._place("attribute", x, "default_factory", f"{label}.default_factory", ours)
 
     def _object(self, x: Any, label: str, ours: bool) -> None:
         kind = type(x)
         of_library = [c.__module__.startswith(_LIBRARY) for c in kind.__mro__]
         ours = of_library[0] or (ours and not any(of_library))
+        every = not self._computed.isdisjoint(kind.__mro__)
+        users = not ours and not self._foreign(kind.__module__)
+        places = self._of_modules if isinstance(x, Module) else self._places
         attributes = getattr(x, "__dict__", None)
         if isinstance(attributes, dict):
             names = set(attributes)
-            if not isinstance(x, Module):  # what is private in an optimizer is written in place
-                names = {name for name in names if name[0] != "_"} if any(of_library) else names & self._names
-            if not ours and not self._foreign(kind.__module__):
+            if isinstance(x, Module):
+                names.add("forward")  # somebody may put it there, over that of the class
+            else:  # what is private in an optimizer is written in place
+                names = (
+                    {name for name in names if name[0] != "_"}
+                    if any(of_library)
+                    else names
+                    if users and every
+                    else names & self._names
+                )
+            if users:
                 # not there yet, but the function, or somebody else, may put it there, over what the class has
-                absent = self._stored | {name for name in self._names if hasattr(kind, name)}
+                absent = self._stored | self._asked | {name for name in self._names if hasattr(kind, name)}
                 names |= {name for name in absent if not hasattr(type(getattr_static(kind, name, None)), "__set__")}
-            self._entries(attributes, label, ours, names, self._of_modules if isinstance(x, Module) else self._places)
+            self._entries(attributes, label, ours, names, places)
+            if not any(of_library):
+                self._stack += [(y, label, ours) for y in attributes.values() if isinstance(y, _CALLED)]
             self._stack.append((attributes.get("__wrapped__"), label, ours))
-        for c in kind.__mro__:
-            slots = vars(c).get("__slots__", ())
-            for name in (slots,) if isinstance(slots, str) else slots:
-                if name in self._names and isinstance(vars(c).get(name), types.MemberDescriptorType):
-                    self._place("attribute", x, name, f"{label}.{name}", ours)
+        elif not users:  # of Python's own objects, what they hold
+            held = [y for y in (*gc.get_referents(x), getattr(x, "__self__", None)) if not isinstance(y, type)]
+            self._names.update(name for y in held for name in _names_in(y))  # attrgetter("name")
+            self._stack += [(y, label, ours) for y in held]
+        if users:
+            self._add(Place("class", x, None, f"the class of {label}", ours), places)
+        for name in _slots(kind):
+            if name in self._names or (users and every):
+                self._place("attribute", x, name, f"{label}.{name}", ours)
         self._class(kind, label)
 
     # ---- places
@@ -202,10 +299,12 @@ class Reach:
         self._stack.append((place.read(), label, ours))
 
     def _add(self, place: Place, places: Any = None) -> None:
-        (self._places if places is None else places).setdefault((place.kind, id(place.holder), place.key), place)
+        (self._places if places is None else places).setdefault(place.identity, place)
 
     def _array(self, x: np.ndarray, label: str, ours: bool) -> None:
-        if not ours and not x.dtype.hasobject and x.nbytes <= _ARRAY_BYTES:
+        if x.dtype.hasobject:
+            self._container(x, label, ours)
+        elif not ours and x.nbytes <= _ARRAY_BYTES:
             self._arrays.setdefault(id(x), (label, x))
 
     def _foreign(self, module: str | None) -> bool:
@@ -215,7 +314,105 @@ class Reach:
 
 
 _LIBRARY = __name__.split(".")[0]
-_PLAIN = frozenset({bool, int, float, complex, str, bytes, _Missing, types.BuiltinFunctionType, slice, type(Ellipsis)})
+_PLAIN = frozenset({bool, int, float, complex, str, bytes, _Missing, slice, range, type(Ellipsis), types.CodeType})
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque, Mapping, Sequence, Set, ValuesView)
+_UNCHANGING = (tuple, frozenset, str, bytes, range)
+_CALLED = (types.FunctionType, types.MethodType, staticmethod, classmethod, functools.partial)  # by the object that holds it
+_BY_NAME = frozenset({"getattr", "hasattr", "vars", "__dict__", "attrgetter", "methodcaller", "__getattribute__"})
+
+
+def _static(cls: type, name: str) -> Any:
+    """What a class or the first of its bases has under a name, as it is there."""
+    return next((vars(c)[name] for c in cls.__mro__ if name in vars(c)), MISSING)
+
+
+@functools.lru_cache(1024)
+def _slots(cls: type) -> list[str]:
+    """The names of the slots of a class and its bases."""
+    named = [(name, x) for c in cls.__mro__ for name, x in vars(c).items() if isinstance(x, types.MemberDescriptorType)]
+    return [name for name, _ in named if name[:2] != "__"]
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _functions(value: Any) -> list[types.FunctionType]:
+    """The functions that an attribute of a class consists of."""
+    parts = (value.fget, value.fset) if isinstance(value, property) else (getattr(value, "__func__", value),)
+    return [f for f in parts if isinstance(f, types.FunctionType)]
+
+
+def _names_in(constant: Any) -> list[str]:
+    """The names that a constant of a code is, or is made of: "a", "a.b", ("a", "b")."""
+    if type(constant) in (tuple, frozenset):
+        return [part for c in constant for part in _names_in(c)]
+    parts = constant.split(".") if isinstance(constant, str) else []
+    return parts if all(map(str.isidentifier, parts)) else []
+
+
+class _Reading(NamedTuple):
+    """What a code names, that of functions defined in it apart.
+
+    variables  global ones
+    names      of attributes that it reads, and its constants that may be such: getattr(x, "name")
+    stored     attributes that it sets or deletes
+    asked      names for which it asks whether they are there
+    computed   of each look-up by a name that is computed, whether it is one of the first argument's attributes
+    imports    (module, level)"""
+
+    variables: set[str]
+    names: set[str]
+    stored: set[str]
+    asked: set[str]
+    computed: set[bool]
+    imports: list[tuple[str, int]]
+
+
+@functools.lru_cache(1024)
+def _reading(code: types.CodeType) -> _Reading:
+    steps = list(dis.get_instructions(code))
+    strings = {name for c in code.co_consts for name in _names_in(c)}
+    stored = {i.argval for i in steps if i.opname in ("STORE_ATTR", "DELETE_ATTR")}
+    read = {i.argval for i in steps if i.opname.startswith(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER", "IMPORT_FROM"))}
+    variables = {i.argval for i in steps if i.opname.endswith(("_GLOBAL", "LOAD_NAME"))}
+    by_name = [n for n, i in enumerate(steps) if i.argval in _BY_NAME and i.opname.startswith("LOAD")]
+    computed = {
+        bool(code.co_argcount)
+        and n + 1 < len(steps)
+        and "FAST" in steps[n + 1].opname
+        and steps[n + 1].argval == code.co_varnames[0]
+        for n in by_name
+        if not _constant_name(steps[n:])
+    }
+    imports = [(i.argval, steps[n - 2].argval) for n, i in enumerate(steps) if i.opname == "IMPORT_NAME"]
+    return _Reading(
+        variables | (strings if "globals" in variables else set()),
+        read | strings,
+        stored,
+        (strings if by_name else set()) | (read if "AttributeError" in variables else set()),
+        computed,
+        imports,
+    )
+
+
+def _constant_name(steps: list[dis.Instruction]) -> bool:
+    """Whether instructions that begin with one that loads getattr or its like go on with a name that is a constant."""
+    if steps[0].argval not in ("getattr", "hasattr", "attrgetter", "methodcaller"):
+        return False
+    after = 1 if steps[0].argval in ("attrgetter", "methodcaller") else 2  # the argument that is the name
+    depth, constant = 0, False
+    for i in steps[1:]:
+        depth += dis.stack_effect(i.opcode, i.arg if i.opcode >= dis.HAVE_ARGUMENT else None, jump=False)
+        if constant and depth <= after:  # what takes the constant is the call, or something that makes a name of it
+            return "CALL" in i.opname
+        constant = constant or (depth == after and i.opname == "LOAD_CONST")
+        if depth < 0 or depth == after and not constant:
+            return False
+    return False
 
 
 def _root(module: str | None) -> str:

@@ -37,6 +37,10 @@ class Buffer:
         refuse_masked("Buffer", data)
         self.value = np.array(data, order="C")
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        CHANGES.attributes += 1
+        super().__setattr__(name, value)
+
     @property
     def shape(self) -> tuple[int, ...]:
         return self.value.shape
