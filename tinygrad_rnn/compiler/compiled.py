@@ -55,10 +55,9 @@ def compile(
     mode of modules, train() or eval(), has a program of its own, and so has each state that `fn` has met.
 
     Not seen is a change of what only an iterator, a file, the environment, a context variable, a clock or another library
-    knows; of variables that `fn` finds by computed names, eval() or a
-    `__getattribute__`; of attributes put into a module past setattr; of classes
-    that are registered or derived; and of the entries of parameters, buffers and gradients or the settings of optimizers, where
-    Python instead of an op reads them, or of which array `.grad` is. Programs keep what weak references hold alive.
+    knows; of variables found by computed names, eval() or a `__getattribute__`; of attributes set past setattr; of
+    classes that are registered or derived; of the entries of parameters, buffers and gradients or the settings of optimizers,
+    where Python instead of an op reads them; or of which array `.grad` is. Programs keep alive what weak references hold.
 
     fn        takes arrays and tensors (which may differ from call to call in their values), numbers and strings (a program for
               each value), modules, optimizers and other objects, and lists, tuples and dictionaries of these; returns tensors,
@@ -66,8 +65,8 @@ def compile(
               copied: a new learning rate, a loaded state_dict or a write in place is seen by the next call
     passes    True for all, False for none (then results have the very bits of an uncompiled call), or names of tinygrad_rnn.
               compiler.PASSES, applied in that order
-    check     whether calls are compared; otherwise the second is a replay already, and a variable that the first one itself sets
-              is not watched
+    check     whether calls are compared; otherwise the second is a replay already, and what the first one itself sets is not
+              watched
     programs  how many programs are kept, one for each combination of shapes; the one that was used longest ago goes first
     checkpoint_every   for long sequences: of the steps t that scopes name, the forward pass keeps what each stretch of so many
               hands on to the next, and computes the rest again when the backward pass comes to it. With the square root of the
