@@ -17,7 +17,8 @@ HERE, PACKAGE = Path(__file__).parent, Path(tr.__file__).parent
 
 def run(code, folder):
     """A Python of its own, run in a folder, with tests/ in its path, so that `import without_kernels` blocks the compiled modules."""
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (HERE, PACKAGE.parent)))}
+    path = [str(HERE), str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=folder)
 
 
