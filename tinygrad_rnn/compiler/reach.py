@@ -6,7 +6,6 @@ that the function can reach names it.
 
 from __future__ import annotations
 
-import dis
 import functools
 import gc
 import importlib.util
@@ -15,7 +14,7 @@ import sysconfig
 import types
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, ValuesView
+from collections.abc import Iterable, Mapping, Sequence, Set, ValuesView
 from inspect import getattr_static
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ import numpy as np
 from ..generator import Generator
 from ..nn.module import Buffer, Module, Parameter
 from ..tensor import Tensor
+from .reading import codes, names_in, reading
 
 _MOST = 10_000  # entries of a container, which are compared at every call
 _ARRAY_BYTES = 1 << 20  # the same, of an array
@@ -148,8 +148,9 @@ class Reach:
             self._class(x, label)
             self._class(type(x), label)  # a metaclass
             for name in ("__init__", "__new__"):
-                if isinstance(made := _static(x, name), (types.FunctionType, staticmethod)):
-                    self._function(getattr(made, "__func__", made), makes=True)
+                if callable(made := _static(x, name)):
+                    for part in _functions(made):
+                        self._function(part, makes=True)
         elif issubclass(kind, _CONTAINERS) and self._iterates_itself(kind):  # isinstance() may run code of a user
             self._container(x, label, ours)
         else:
@@ -166,7 +167,7 @@ class Reach:
                 self._stack += [(_content(cell), f.__name__, False) for cell in f.__closure__ or ()]
             return
         variables: set[str] = set()
-        for code in map(_reading, _codes(f.__code__)):
+        for code in map(reading, codes(f.__code__)):
             variables |= code.variables
             self._names |= code.names
             self._stored |= set() if makes else code.stored
@@ -246,7 +247,7 @@ class Reach:
             self._place("attribute", x, "default_factory", f"{label}.default_factory", ours)
 
     def _object(self, x: Any, label: str, ours: bool) -> None:
-        kind = type(x)
+        kind: Any = type(x)
         of_library = [c.__module__.startswith(_LIBRARY) for c in kind.__mro__]
         ours = of_library[0] or (ours and not any(of_library))
         every = not self._computed.isdisjoint(kind.__mro__)
@@ -275,7 +276,7 @@ class Reach:
             self._stack.append((attributes.get("__wrapped__"), label, ours))
         elif not users:  # of Python's own objects, what they hold
             held = [y for y in (*gc.get_referents(x), getattr(x, "__self__", None)) if not isinstance(y, type)]
-            self._names.update(name for y in held for name in _names_in(y))  # attrgetter("name")
+            self._names.update(name for y in held for name in names_in(y))  # attrgetter("name")
             self._stack += [(y, label, ours) for y in held]
         if users:
             self._add(Place("class", x, None, f"the class of {label}", ours), places)
@@ -318,7 +319,6 @@ _PLAIN = frozenset({bool, int, float, complex, str, bytes, _Missing, slice, rang
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque, Mapping, Sequence, Set, ValuesView)
 _UNCHANGING = (tuple, frozenset, str, bytes, range)
 _CALLED = (types.FunctionType, types.MethodType, staticmethod, classmethod, functools.partial)  # by the object that holds it
-_BY_NAME = frozenset({"getattr", "hasattr", "vars", "__dict__", "attrgetter", "methodcaller", "__getattribute__"})
 
 
 def _static(cls: type, name: str) -> Any:
@@ -327,7 +327,7 @@ def _static(cls: type, name: str) -> Any:
 
 
 @functools.lru_cache(1024)
-def _slots(cls: type) -> list[str]:
+def _slots(cls: Any) -> list[str]:
     """The names of the slots of a class and its bases."""
     named = [(name, x) for c in cls.__mro__ for name, x in vars(c).items() if isinstance(x, types.MemberDescriptorType)]
     return [name for name, _ in named if name[:2] != "__"]
@@ -346,85 +346,8 @@ def _functions(value: Any) -> list[types.FunctionType]:
     return [f for f in parts if isinstance(f, types.FunctionType)]
 
 
-def _names_in(constant: Any) -> list[str]:
-    """The names that a constant of a code is, or is made of: "a", "a.b", ("a", "b")."""
-    if type(constant) in (tuple, frozenset):
-        return [part for c in constant for part in _names_in(c)]
-    parts = constant.split(".") if isinstance(constant, str) else []
-    return parts if all(map(str.isidentifier, parts)) else []
-
-
-class _Reading(NamedTuple):
-    """What a code names, that of functions defined in it apart.
-
-    variables  global ones
-    names      of attributes that it reads, and its constants that may be such: getattr(x, "name")
-    stored     attributes that it sets or deletes
-    asked      names for which it asks whether they are there
-    computed   of each look-up by a name that is computed, whether it is one of the first argument's attributes
-    imports    (module, level)"""
-
-    variables: set[str]
-    names: set[str]
-    stored: set[str]
-    asked: set[str]
-    computed: set[bool]
-    imports: list[tuple[str, int]]
-
-
-@functools.lru_cache(1024)
-def _reading(code: types.CodeType) -> _Reading:
-    steps = list(dis.get_instructions(code))
-    strings = {name for c in code.co_consts for name in _names_in(c)}
-    stored = {i.argval for i in steps if i.opname in ("STORE_ATTR", "DELETE_ATTR")}
-    read = {i.argval for i in steps if i.opname.startswith(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER", "IMPORT_FROM"))}
-    variables = {i.argval for i in steps if i.opname.endswith(("_GLOBAL", "LOAD_NAME"))}
-    by_name = [n for n, i in enumerate(steps) if i.argval in _BY_NAME and i.opname.startswith("LOAD")]
-    computed = {
-        bool(code.co_argcount)
-        and n + 1 < len(steps)
-        and "FAST" in steps[n + 1].opname
-        and steps[n + 1].argval == code.co_varnames[0]
-        for n in by_name
-        if not _constant_name(steps[n:])
-    }
-    imports = [(i.argval, steps[n - 2].argval) for n, i in enumerate(steps) if i.opname == "IMPORT_NAME"]
-    return _Reading(
-        variables | (strings if "globals" in variables else set()),
-        read | strings,
-        stored,
-        (strings if by_name else set()) | (read if "AttributeError" in variables else set()),
-        computed,
-        imports,
-    )
-
-
-def _constant_name(steps: list[dis.Instruction]) -> bool:
-    """Whether instructions that begin with one that loads getattr or its like go on with a name that is a constant."""
-    if steps[0].argval not in ("getattr", "hasattr", "attrgetter", "methodcaller"):
-        return False
-    after = 1 if steps[0].argval in ("attrgetter", "methodcaller") else 2  # the argument that is the name
-    depth, constant = 0, False
-    for i in steps[1:]:
-        depth += dis.stack_effect(i.opcode, i.arg if i.opcode >= dis.HAVE_ARGUMENT else None, jump=False)
-        if constant and depth <= after:  # what takes the constant is the call, or something that makes a name of it
-            return "CALL" in i.opname
-        constant = constant or (depth == after and i.opname == "LOAD_CONST")
-        if depth < 0 or depth == after and not constant:
-            return False
-    return False
-
-
 def _root(module: str | None) -> str:
     return (module or "").split(".")[0]
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """A code object and those of the functions defined in it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _codes(constant)
 
 
 @functools.cache
