@@ -3,6 +3,7 @@
 sizes takes as long as the kernels do. What such a call is, call.py decides; here is only how it is recognised and repeated."""
 
 cimport numpy as cnp
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memmove
 
 cnp.import_array()
@@ -118,6 +119,13 @@ cdef class Watch:
         return True
 
 
+cdef struct Leaf:
+    PyObject *leaf
+    PyObject *value
+    PyObject *grad
+    PyObject *wanted
+
+
 cdef class Shortcut:
     """A call that a replay answered, as what later ones have to look like for the same to hold. Everything is taken from the
     captured call; see CapturedCall.shortcut.
@@ -140,10 +148,12 @@ cdef class Shortcut:
     cdef tuple expected, mode, leaves, grads
     cdef type kind
     cdef cnp.ndarray value
-    cdef Py_ssize_t calls, at_value, at_grad, at_requires_grad, at_modes, at_attributes
+    cdef Py_ssize_t calls, at_value, at_grad, at_requires_grad, at_modes, at_attributes, count
+    cdef Leaf *found  # the leaves again, as pointers, which a loop has at hand; NULL for a gradient that may be anything
 
     def __init__(self, *, mode_of, changes, Watch outside, Watch of_modules, lock, program, tuple expected, tuple leaves,
                  tuple grads, anything, cnp.ndarray value, type kind, initialise, copied, running):
+        cdef Leaf *of_leaf
         self.mode_of, self.mode = mode_of, mode_of()
         self.changes, self.modes, self.attributes = changes, changes.modes, changes.attributes
         self.at_modes = offset_of(type(changes).modes)
@@ -156,10 +166,24 @@ cdef class Shortcut:
         self.at_value, self.at_grad = offset_of(kind.value), offset_of(kind.grad)
         self.at_requires_grad = offset_of(kind.requires_grad)
         self.value, self.kind, self.initialise, self.copied = value, kind, initialise, copied
+        self.found = <Leaf *>malloc(len(leaves) * sizeof(Leaf) + 1)
+        if self.found == NULL:
+            raise MemoryError("compile: no memory for a shortcut")
+        for leaf, at, grad, wanted in leaves:
+            of_leaf = self.found + self.count
+            of_leaf.leaf, of_leaf.value, of_leaf.wanted = <PyObject *>leaf, <PyObject *>at, <PyObject *>wanted
+            of_leaf.grad = NULL
+            if grad is not anything:
+                of_leaf.grad = <PyObject *>grad
+            self.count += 1
+
+    def __dealloc__(self):
+        free(self.found)
 
     cdef bint fits(self, tuple arguments) except -1:
         """Whether a call with these arguments is the same replay, to be asked with the lock held."""
         cdef Py_ssize_t i
+        cdef Leaf *leaf
         cdef tuple mode = self.mode_of()
         for i in range(len(mode)):
             if mode[i] is not self.mode[i]:
@@ -177,10 +201,13 @@ cdef class Shortcut:
                     return False
             elif given.requires_grad or given.name is not None or not alike(given.value, own, number, first):
                 return False
-        for leaf, value, grad, wanted in self.leaves:
-            if held(leaf, self.at_value) != <PyObject *>value or held(leaf, self.at_requires_grad) != <PyObject *>wanted:
+        for i in range(self.count):
+            leaf = self.found + i
+            if held(<object>leaf.leaf, self.at_value) != leaf.value:
                 return False
-            if grad is not self.anything and held(leaf, self.at_grad) != <PyObject *>grad:
+            if held(<object>leaf.leaf, self.at_requires_grad) != leaf.wanted:
+                return False
+            if leaf.grad != NULL and held(<object>leaf.leaf, self.at_grad) != leaf.grad:
                 return False
         if held(self.changes, self.at_attributes) != <PyObject *>self.attributes:
             attributes = self.changes.attributes
@@ -200,7 +227,8 @@ cdef class Shortcut:
         if done < self.calls:
             raise self.program.failure(done)
         for leaf, grad in self.grads:
-            leaf.grad = grad
+            if held(leaf, self.at_grad) != <PyObject *>grad:
+                leaf.grad = grad
         if self.value is None:
             return self.copied()
         result = PyType_GenericAlloc(<PyTypeObject *>self.kind, 0)
