@@ -426,7 +426,7 @@ UNARY = (
     "softplus", "nonzero",
 )
 BINARY = (
-    "add", "sub", "mul", "div", "pow", "pow_dbase", "pow_dexponent", "maximum", "minimum", "maximum_da", "logaddexp",
+    "add", "sub", "mul", "div", "pow_dbase", "pow_dexponent", "maximum", "minimum", "maximum_da", "logaddexp",
     "arctan2", "hypot", "div_or_zero", "equal",
 )
 # fmt: on
@@ -437,6 +437,7 @@ ARGUMENTS = {
     **dict.fromkeys(BINARY, _pointwise(2)),
     "gelu_tanh": _pointwise(1, special=False),
     "logaddexp_da": _pointwise(2, special=False),
+    "pow": _pointwise(2, special=False),  # numpy takes the root of -inf where the exponent is one number, .5
     "elu": _pointwise(1, alpha=(0.1, 2)),
     "leaky_relu": _pointwise(1, slope=(0, 1)),
     "hardtanh": _pointwise(1, low=(-2, 0), high=(0.1, 2)),

@@ -1,6 +1,6 @@
 """Random calls, valid and not, of every function of the native backend, against the reference.
 
-    python tests/fuzz_native.py [--calls N] [--seconds S] [--seed S] [--only I] [--function NAME]
+    python tests/fuzz_native.py [--cases N] [--seconds S] [--seed S] [--only I] [--choose FUNCTION]
 
 Of each call, both backends get arguments drawn from the same numbers: arrays of both dtypes, any strides, empty ones, read-only
 ones, between guard words; in a quarter of the calls one argument is replaced by what does not belong there. Both have to return
@@ -9,25 +9,15 @@ raises. Some calls are recorded and replayed, and then have to give the same bit
 threads. The calls run in a process of their own: where that dies or hangs, the number of the call is printed, which --only
 repeats. The seed is printed, and fresh unless given."""
 
-import argparse
-import faulthandler
-import os
-import secrets
-import subprocess
-import sys
-import tempfile
-import time
 import warnings
-from collections import Counter
-from pathlib import Path
 
+import fuzzing
 import numpy as np
 from arrays import guarded
 from fuzz_arguments import ARGUMENTS, GUARD, GUARD_WORD, Draw, Pack
 
 from tinygrad_rnn.backends import native, reference
 
-HANGS = 120  # seconds that no call takes
 DECLARED = (TypeError, ValueError, IndexError, OverflowError, MemoryError)  # what a wrapper raises for what it cannot take
 IN_PLACE = {"accumulate", "take_add", "matmul_add", "add_norm", "keep_mask", "clip_to_norm", "clip_to_value", "track_moments"}
 IN_PLACE |= {"sgd", "adam", "rmsprop"}
@@ -210,7 +200,8 @@ def compare(seed, number, only=None):
     elif error is not None and refused is None and kind == "valid":
         wrong = f"raises {error!r}, the reference does not"
     elif error is not None and refused is not None:
-        alike = isinstance(error, type(refused)) or isinstance(refused, type(error))
+        places = isinstance(error, (ValueError, IndexError)) and isinstance(refused, (ValueError, IndexError))
+        alike = places or isinstance(error, type(refused)) or isinstance(refused, type(error))
         if (
             kind == "spoiled"
             and isinstance(refused, DECLARED)
@@ -288,95 +279,10 @@ def described(arguments):
     return ", ".join(map(one, arguments))
 
 
-# ---- the process that calls, and the one that watches it
-
-
-def work(seed, start, stop, only, progress, deadline):
-    """Run the calls start..stop - 1, noting in a file which one is under way."""
-    faulthandler.enable()
-    file = os.open(progress, os.O_WRONLY)
-    counts, wrong = Counter(), 0
-    for number in range(start, stop):
-        if deadline and time.time() > deadline:
-            break
-        os.pwrite(file, b"%-20d" % number, 0)
-        name, kind, refused, text = compare(seed, number, only)
-        counts[f"{kind}, {'refused' if refused else 'equal'}"] += 1
-        counts[name] += 1
-        if text:
-            wrong += 1
-            print(f"call {number}, {name}, {kind}: {text}", flush=True)
-    for key, n in counts.items():
-        print(f"count {n} {key}")
-    os.pwrite(file, b"%-20d" % -1, 0)
-    sys.exit(wrong > 0)
-
-
-def watch(options):
-    """Run all calls in processes that may die; returns how many calls went wrong."""
-    counts, wrong, start = Counter(), 0, 0
-    deadline = time.time() + options.seconds if options.seconds else 0
-    with tempfile.TemporaryDirectory() as folder:
-        progress = Path(folder, "progress")
-        while start < options.calls and (not deadline or time.time() < deadline):
-            progress.write_text(f"{start:<20d}")
-            command = [sys.executable, __file__, "--worker", str(progress), "--start", str(start), "--deadline", str(deadline)]
-            command += ["--seed", str(options.seed), "--calls", str(options.calls)]
-            command += ["--function", options.function] if options.function else []
-            with tempfile.TemporaryFile("w+") as output:
-                child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-                seen, since = start, time.time()
-                while child.poll() is None:
-                    time.sleep(0.05)
-                    now = int(progress.read_text() or start)
-                    if now != seen:
-                        seen, since = now, time.time()
-                    elif time.time() - since > HANGS:
-                        child.send_signal(6)
-                        child.wait()
-                at = int(progress.read_text())
-                output.seek(0)
-                for line in output:
-                    if line.startswith("count "):
-                        _, n, key = line.rstrip("\n").split(" ", 2)
-                        counts[key] += int(n)
-                    else:
-                        wrong += line.startswith("call ")
-                        print(line, end="")
-            if at < 0:
-                break
-            wrong += 1
-            print(
-                f"call {at} ends the process with status {child.returncode}: python {sys.argv[0]} --seed {options.seed} --only {at}"
-            )
-            start = at + 1
-    kinds = {key: n for key, n in counts.items() if ", " in key}
-    functions = {key: n for key, n in counts.items() if ", " not in key}
-    least = min(ARGUMENTS, key=lambda name: functions.get(name, 0))
-    print(f"{sum(kinds.values()):,} calls ({', '.join(f'{n:,} {key}' for key, n in sorted(kinds.items()))})")
-    print(f"of {len(functions)} functions, each at least {functions.get(least, 0)} times ({least}); {wrong} wrong")
-    return wrong
-
-
-def main():
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    p.add_argument("--calls", type=int, default=10**9, help="how many (default: as many as the seconds allow)")
-    p.add_argument("--seconds", type=float, default=0)
-    p.add_argument("--seed", type=int, default=secrets.randbits(32))
-    p.add_argument("--only", type=int, help="the number of the one call to make, in this process")
-    p.add_argument("--function", choices=sorted(ARGUMENTS))
-    for hidden, kind in (("--worker", str), ("--start", int), ("--deadline", float)):
-        p.add_argument(hidden, type=kind, help=argparse.SUPPRESS)
-    options = p.parse_args()
-    if options.worker:
-        work(options.seed, options.start, options.calls, options.function, options.worker, options.deadline)
-    print(f"seed {options.seed}", flush=True)
-    if options.only is not None:
-        faulthandler.enable()
-        print(*compare(options.seed, options.only, options.function), sep="; ")
-        return
-    sys.exit(watch(options) > 0)
+def check(seed, number, only):
+    name, kind, refused, wrong = compare(seed, number, only)
+    return (name,), f"{kind}, {'refused' if refused else 'equal'}", wrong and f"{name}, {kind}: {wrong}"
 
 
 if __name__ == "__main__":
-    main()
+    fuzzing.main(__doc__, check, sorted(ARGUMENTS))
