@@ -113,8 +113,8 @@ const tgr_signature *tgr_signature_of(int kernel);
 
 /* A captured list of calls: call i is that of `kernel` on p + p_at, n + n_at and c + c_at. */
 typedef struct {
-    int32_t kernel, dtype;
-    int32_t is_long; /* does it take long enough for a look at the clock? see tgr_is_long */
+    int16_t kernel;
+    int8_t dtype, is_long; /* is_long: does it take long enough for a look at the clock? see tgr_is_long */
     int64_t p_at, n_at, c_at;
 } tgr_call;
 

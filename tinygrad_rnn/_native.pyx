@@ -44,7 +44,8 @@ cdef extern from "tgr.h":
         int pointers, sizes, constants
     const tgr_signature *tgr_signature_of(int kernel) noexcept nogil
     ctypedef struct tgr_call:
-        int kernel, dtype, is_long
+        short kernel
+        signed char dtype, is_long
         long long p_at, n_at, c_at
     int tgr_is_long(int kernel, const ptrdiff_t *n, const double *c) noexcept nogil
     int tgr_replay(const tgr_isa *isa, const tgr_call *calls, ptrdiff_t count, void *const *p, const ptrdiff_t *n,
@@ -367,7 +368,8 @@ cdef class Replay:
         cdef ptrdiff_t i, count = len(calls)
         cdef dict known = {}, at = {}
         cdef list pointers = [], sizes = [], constants = []
-        cdef tuple call, addresses, n, c
+        cdef tuple call, addresses, n, c, of_kernel
+        cdef dict seen
         cdef const ptrdiff_t *table
         cdef const double *numbers
         calls = calls[:]  # nobody else's
@@ -380,23 +382,24 @@ cdef class Replay:
                 raise TypeError(f"Replay: call {i} is no (kernel, dtype, addresses, sizes, constants)")
             call = calls[i]
             kernel, dtype = call[0], call[1]
-            if kernel not in known:
-                known[kernel] = *signature(kernel), set()
-            number, n_pointers, n_sizes, n_constants, seen = known[kernel]
+            of_kernel = known.get(kernel)
+            if of_kernel is None:
+                of_kernel = known[kernel] = *signature(kernel), {}
+            number, n_pointers, n_sizes, n_constants, seen = of_kernel
             if type(call[2]) is not tuple or type(call[3]) is not tuple or type(call[4]) is not tuple:
                 raise TypeError(f"Replay: call {i}, {kernel}: expected three tuples, of addresses, sizes and constants")
             addresses, n, c = call[2], call[3], call[4]
             if len(addresses) != n_pointers or len(c) != n_constants:
                 raise ValueError(f"Replay: call {i}, {kernel}, has {len(addresses)} addresses and {len(c)} constants, expected "
                                  f"{n_pointers} and {n_constants}")
-            if dtype not in (0, 1):
+            if dtype != 0 and dtype != 1:
                 raise ValueError(f"Replay: call {i}, {kernel}: expected dtype 0 (float32) or 1 (float64), got {dtype!r}")
-            if n not in seen:  # most calls have the sizes of others
+            place = seen.get(n)
+            if place is None:  # most calls have the sizes of others
                 check_sizes(f"Replay: call {i}, {kernel}", kernel, n_sizes, n)
-                seen.add(n)
-            if n not in at:
-                at[n] = len(sizes)
-                sizes += n
+                place = seen[n] = at.setdefault(n, len(sizes))
+                if place == len(sizes):
+                    sizes += n
             for x in addresses:
                 if type(x) is not int:
                     operator.index(x)  # or TypeError
@@ -404,7 +407,7 @@ cdef class Replay:
                 if type(x) is not float:
                     float(x)  # or TypeError
             self.calls[i].kernel, self.calls[i].dtype = number, dtype
-            self.calls[i].p_at, self.calls[i].n_at, self.calls[i].c_at = len(pointers), at[n], len(constants)
+            self.calls[i].p_at, self.calls[i].n_at, self.calls[i].c_at = len(pointers), place, len(constants)
             pointers += addresses
             constants += c
         self.count = count
@@ -1129,9 +1132,11 @@ def broadcast_to(cnp.ndarray x not None, shape):
 def concatenate(parts, Py_ssize_t axis):
     """The arrays joined along an existing axis >= 0."""
     cdef cnp.ndarray first, part, y
-    parts = list(parts)
-    if not parts or not builtins.all(isinstance(x, np.ndarray) for x in parts):
-        raise (TypeError if parts else ValueError)(f"concatenate: expected one array or more, got {[type(x).__name__ for x in parts]}")
+    if not parts:
+        raise ValueError("concatenate: expected one array or more")
+    for part in parts:
+        if part is None:
+            raise TypeError("concatenate: expected arrays, got None")
     first = parts[0]
     dtype_of(first, TGR_K_copy)
     if not 0 <= axis < cnp.PyArray_NDIM(first):
