@@ -20,6 +20,8 @@ import pytest
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler import CaptureError, reach
 
+pytestmark = pytest.mark.kernels
+
 FACTOR = 2.0
 CHOSEN = np.array([0, 2, 1], np.int32)
 MASK = np.array([True, False, True])

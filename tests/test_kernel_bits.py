@@ -7,6 +7,8 @@ from arrays import DTYPES
 from tinygrad_rnn.backends import native
 from tinygrad_rnn.compiler.instruction import _SPECS
 
+pytest.importorskip("tinygrad_rnn._native")
+
 COUNT = 4000
 LONGEST = 67  # four vectors of the widest instruction set, and a tail
 

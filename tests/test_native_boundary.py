@@ -12,6 +12,8 @@ import pytest
 
 from tinygrad_rnn.backends import native, reference
 
+pytest.importorskip("tinygrad_rnn._native")
+
 ROW = np.arange(8, dtype=np.float32)
 
 

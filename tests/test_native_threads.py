@@ -16,6 +16,8 @@ from arrays import DTYPES
 
 from tinygrad_rnn.backends import native
 
+pytestmark = pytest.mark.kernels
+
 LINUX_X86 = sys.platform == "linux" and platform.machine() == "x86_64"
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX only")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is kept by Linux")

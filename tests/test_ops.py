@@ -959,6 +959,7 @@ def test_gates_take_numbers(dtype):
         tr.addcmul(a, a, a, value=tr.Tensor(2.0))
 
 
+@pytest.mark.kernels
 def test_gates_of_equal_shapes_are_one_kernel_each_way():
     x = leaves([np.ones((2, 3))] * 4)
     for op, count in ((tr.addcmul, 3), (tr.lerp, 3), (tr.lstm_state, 4)):
