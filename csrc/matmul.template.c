@@ -12,7 +12,8 @@ static void FN(matmul_some)(const void *context, int part, int parts)
     const ptrdiff_t *n = call->n, batch = n[0], rows = n[1], columns = n[2];
     for (ptrdiff_t i = batch * part / parts; i < batch * (part + 1) / parts; i++) {
         real *y = (real *)call->p[0] + i * rows * columns, *dy = call->p[1];
-        const FN(matrix) a = {(const real *)call->p[2] + i * n[4], n[5], n[6]}, b = {(const real *)call->p[3] + i * n[7], n[8], n[9]};
+        const real *p3 = call->p[3]; /* NULL where b is packed */
+        const FN(matrix) a = {(const real *)call->p[2] + i * n[4], n[5], n[6]}, b = {p3 ? p3 + i * n[7] : NULL, n[8], n[9]};
         FN(product) product = {
             .m = rows, .n = columns, .y = y, .dy = dy ? dy + i * rows * columns : NULL, .ldy = columns,
             .base = call->p[6], .ldbase = n[10], .bias = call->p[4], .activation = (tgr_activation)n[11], .width = columns,

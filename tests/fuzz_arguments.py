@@ -276,7 +276,8 @@ def _layer_norm(d):
 
 def _layer_norm_vjp(d):
     shape, (w, _) = _norm_parts(d, 0)
-    return [d.array(shape), d.array(shape), d.array(shape[:1]), d.array(shape[:1], low=0.2), w, d.needs(3)]
+    g, x = d.array(shape), d.array(shape)
+    return [g, x, x.mean(1, dtype=x.dtype), d.array(shape[:1], low=0.2), w, d.needs(3)]
 
 
 def _batch_norm(d):
