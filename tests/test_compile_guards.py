@@ -930,3 +930,23 @@ def test_models_with_compiled_functions_are_copied(copied):
     assert not np.array_equal(model.linear.weight.grad, other.linear.weight.grad)
     assert other.step.program.runs == 2
     assert copied(doubled) is doubled and copied(Model.decorated) is Model.decorated
+
+
+def test_the_main_job_captures_its_training_once():
+    """A function of the library itself: what it reads is the net and the optimizer, not the state of the library."""
+    from tinygrad_rnn.experiment import net as experiment
+
+    made = []
+
+    class Counted(type(tr.compile(lambda: None))):
+        def __init__(self, *arguments, **keywords):
+            super().__init__(*arguments, **keywords)
+            made.append(self)
+
+    text = tr.data.Text.of("the quick brown fox jumps over the lazy dog. " * 30, 5)
+    model = experiment.build(text, hidden=8, layers=1, nonlinearity="tanh", init="default", seed=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "compile", Counted)
+        experiment.train(model, text, steps=5, updates=range(12), seed=0)
+    (update,) = made
+    assert len(update.programs) == 1 and update.program.runs == 10

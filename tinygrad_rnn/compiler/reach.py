@@ -94,6 +94,8 @@ class Reach:
 
     def __init__(self, fn: Any, arguments: Iterable[Any]) -> None:
         roots = [(fn, "", False), *((x, "", False) for x in arguments)]
+        own = fn, getattr(fn, "__func__", None)
+        self._own = {id(inner) for inner in own}  # looked at wherever it is from
         self._names: set[str] = set()
         self._stored: set[str] = set()
         self._asked: set[str] = set()  # whether they are there is asked
@@ -106,7 +108,7 @@ class Reach:
             self._arrays: dict[int, tuple[str, np.ndarray]] = {}
             self._seen: dict[int, Any] = {}
             self._classes: set[type] = set()
-            self._roots = {_root(getattr(inner, "__module__", None)) for inner in (fn, getattr(fn, "__func__", None))}
+            self._roots = {_root(getattr(inner, "__module__", None)) for inner in own} - {_LIBRARY}
             self._stack: list[tuple[Any, str, bool]] = roots[::-1]
             while self._stack:
                 self._visit(*self._stack.pop())
@@ -162,7 +164,7 @@ class Reach:
     def _function(self, f: types.FunctionType, owner: type | None = None, makes: bool = False) -> None:
         """owner: the class that it is a method of. makes: whether it is called with an object that it makes, so that what it
         stores there is nothing that was there before."""
-        if self._foreign(f.__module__):
+        if self._foreign(f.__module__) and id(f) not in self._own:
             if _root(f.__module__) != _LIBRARY:  # it calls what it was given
                 self._stack += [(_content(cell), f.__name__, False) for cell in f.__closure__ or ()]
             return
