@@ -22,15 +22,15 @@ def nothing_left_of_the_last(listing):
     return "wrong"
 
 
-def found(monkeypatch, change):
+def found(monkeypatch, change, programs=12):
     with monkeypatch.context() as m:
         change(m)
-        return any(fuzz_programs.check(1, number, None)[2] for number in range(12))
+        return any(fuzz_programs.check(1, number, None)[2] for number in range(programs))
 
 
 @pytest.mark.parametrize("name", ["share", "fuse"])
 def test_a_wrong_pass_is_found(monkeypatch, name):
-    assert found(monkeypatch, lambda m: m.setitem(passes.PASSES, name, nothing_left_of_the_last))
+    assert found(monkeypatch, lambda m: m.setitem(passes.PASSES, name, nothing_left_of_the_last), 300)
     assert not found(monkeypatch, lambda m: None)
 
 
@@ -42,5 +42,6 @@ def test_a_wrong_kernel_is_found(monkeypatch):
         gx, gw, *gb = right(*arguments)
         return gx, None if gw is None else native.scale(gw, 1.01), *gb
 
-    assert found(monkeypatch, lambda m: m.setattr(native, "linear_vjp", wrong))
+    # not every program has a product, and a generator of random numbers is another one in another numpy
+    assert found(monkeypatch, lambda m: m.setattr(native, "linear_vjp", wrong), 300)
     assert tr.functions.linear(np.ones((1, 1)), tr.Tensor(np.ones((1, 1)))).value == 1
